@@ -1,0 +1,74 @@
+"""The order of training rows: a pure function of (seed, step).
+
+The rows of all steps are the endless concatenation of permutations, one an
+epoch. A permutation sorts raw words of the Philox counter generator keyed by
+(seed, epoch): numpy promises that stream for ever, which it does not for
+`Generator.permutation`, so a batch is the same on every version and machine.
+"""
+
+import functools
+
+import numpy as np
+
+
+def rows_of_step(
+  seed: int, step: int, batch_size: int, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Which rows make the global batch of a step.
+
+  Reaching any step costs one permutation of its epoch, which is kept for the
+  steps that follow.
+
+  Args:
+    seed: seed of the order.
+    step: step, from 0.
+    batch_size: rows of the global batch, B.
+    rows: rows of one epoch.
+
+  Returns:
+    (indices, epochs), int64 [B] each: the row and the epoch that visits it.
+
+  Raises:
+    ValueError: a negative step, or sizes below 1.
+  """
+  if step < 0 or batch_size < 1 or rows < 1:
+    raise ValueError(
+      f"step {step}, batch size {batch_size}, rows {rows}: steps start at 0, "
+      "sizes at 1"
+    )
+  entries = np.arange(
+    step * batch_size, (step + 1) * batch_size, dtype=np.int64
+  )
+  epochs, places = np.divmod(entries, rows)
+  indices = np.empty_like(places)
+  for epoch in np.unique(epochs):
+    of_epoch = epochs == epoch
+    order = permutation(int(seed), int(epoch), int(rows))
+    indices[of_epoch] = order[places[of_epoch]]
+  return indices, epochs
+
+
+@functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
+def permutation(seed: int, epoch: int, rows: int) -> np.ndarray:
+  """The order of one epoch, int64 [rows], read-only."""
+  key = np.array([seed % 2**64, epoch], dtype=np.uint64)
+  words = np.random.Philox(key=key).random_raw(rows)
+  order = np.argsort(words, kind="stable").astype(np.int64)
+  order.flags.writeable = False
+  return order
+
+
+def shard_slice(batch_size: int, shard: tuple[int, int]) -> slice:
+  """The rows of the global batch that shard (index, count) holds.
+
+  Raises:
+    ValueError: an index outside the count, or a batch that does not divide.
+  """
+  index, count = shard
+  if not 0 <= index < count or batch_size % count:
+    raise ValueError(
+      f"shard {index} of {count} of a batch of {batch_size} rows: the index "
+      "counts from 0 and the batch must divide"
+    )
+  size = batch_size // count
+  return slice(index * size, (index + 1) * size)
