@@ -1,0 +1,55 @@
+"""What every layer may need beside its input: arrays and a few static facts."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+
+from jaxlm.types import Array
+
+
+@flax.struct.dataclass
+class Context:
+  """Travels with the activations through scan, remat and custom_vjp.
+
+  Attributes:
+    segments: [batch, length] int32, 0 padding, 1.. the document of a token.
+    positions: [batch, length] int32, restarting in every document.
+    bias: a structured score bias (`pallas_kernels.flash_attention.bias`) that
+      all layers add, or None.
+    shared: arrays that all layers read, or None.
+    train: whether dropout is on (static).
+    capture: names of what `capture` keeps (static).
+    cache_length: keys and values kept for decoding; 0 for none (static).
+  """
+
+  segments: Array
+  positions: Array
+  bias: Any = None
+  shared: Any = None
+  train: bool = flax.struct.field(pytree_node=False, default=False)
+  capture: frozenset[str] = flax.struct.field(
+    pytree_node=False, default=frozenset()
+  )
+  cache_length: int = flax.struct.field(pytree_node=False, default=0)
+
+  @property
+  def mask(self) -> Array:
+    """[batch, length] bool, True at real tokens."""
+    return self.segments > 0
+
+
+def positions_of(segments: Array) -> Array:
+  """[batch, length] positions that restart where the segment changes."""
+  index = jnp.arange(segments.shape[-1])[None, :]
+  starts = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
+  starts = starts.at[:, 0].set(True)
+  first = jnp.where(starts, index, 0)
+  return (index - jnp.maximum.accumulate(first, axis=-1)).astype(jnp.int32)
+
+
+def capture(module: nn.Module, ctx: Context, name: str, value: Array) -> None:
+  """Keeps `value` in 'intermediates' if `name` was asked for."""
+  if name in ctx.capture:
+    module.sow("intermediates", name, value)

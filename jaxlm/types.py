@@ -1,0 +1,43 @@
+"""Names for the plain data that passes between rooms."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+Spec = Mapping[str, Any]  # plain data: {"kind": "attention", "heads": 12}
+Batch = Mapping[str, Array]
+BatchSpec = Mapping[str, jax.ShapeDtypeStruct]
+
+
+class Task(NamedTuple):
+  """A source of batches: the batch of a step is a function of (seed, step).
+
+  Attributes:
+    name: what logs call it.
+    batch_spec: key -> `jax.ShapeDtypeStruct` of the global batch.
+    batch_at: `(seed, step, shard=(index, count)) -> Batch`, numpy, this
+      shard's rows of the global batch.
+    rows: rows of one epoch.
+  """
+
+  name: str
+  batch_spec: BatchSpec
+  batch_at: Callable[..., Batch]
+  rows: int
+
+
+class Outcome(NamedTuple):
+  """What an objective returns for one (micro)batch.
+
+  Attributes:
+    sums: term -> summed loss, float32 scalar.
+    metrics: name -> (sum, weight), float32 scalars.
+    extra: updated mutable collections, {} where the model has none.
+  """
+
+  sums: Mapping[str, Array]
+  metrics: Mapping[str, tuple[Array, Array]]
+  extra: Mapping[str, Any] = {}

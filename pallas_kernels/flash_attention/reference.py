@@ -1,0 +1,115 @@
+"""Attention in plain XLA: the specification that kernels are held against."""
+
+import jax
+import jax.numpy as jnp
+
+
+def visible(
+  query_index, key_index, *, query_segments, key_segments, causal, window
+):
+  """Which key each query may see.
+
+  Args:
+    query_index: [queries] int32, place of each query among the keys.
+    key_index: [keys] int32.
+    query_segments: [batch, queries] int32 or None; 0 is padding.
+    key_segments: [batch, keys] int32 or None.
+    causal: keys after the query are hidden.
+    window: (before, after) keys that are seen, or None for all.
+
+  Returns:
+    [1 or batch, 1, queries, keys] bool, or None where all see all.
+  """
+  distance = key_index[None, :] - query_index[:, None]
+  rules = []
+  if causal:
+    rules.append((distance <= 0)[None])
+  if window is not None:
+    before, after = window
+    rules.append(((distance >= -before) & (distance <= after))[None])
+  if query_segments is not None:
+    same = query_segments[:, :, None] == key_segments[:, None, :]
+    rules.append(same & (key_segments > 0)[:, None, :])
+  if not rules:
+    return None
+  seen = rules[0]
+  for rule in rules[1:]:
+    seen = seen & rule
+  return seen[:, None]
+
+
+def scores(query, key, *, bias, query_index, key_index, scale, soft_cap):
+  """[batch, heads, queries, keys] in float32 or wider, before masking."""
+  wide = jnp.promote_types(query.dtype, jnp.float32)
+  if key.shape[2] != query.shape[2]:
+    key = jnp.repeat(key, query.shape[2] // key.shape[2], axis=2)
+  logits = jnp.einsum(
+    "bqhd,bkhd->bhqk", query, key, preferred_element_type=wide
+  )
+  logits = logits * scale
+  if bias is not None:
+    logits = logits + bias.dense(query_index, key_index).astype(wide)
+  if soft_cap is not None:
+    logits = soft_cap * jnp.tanh(logits / soft_cap)
+  return logits
+
+
+def probabilities(logits, seen):
+  """Softmax over the visible keys; a row that sees none is 0."""
+  if seen is None:
+    return jax.nn.softmax(logits, axis=-1)
+  logits = jnp.where(seen, logits, jnp.finfo(logits.dtype).min)
+  return jnp.where(seen, jax.nn.softmax(logits, axis=-1), 0.0)
+
+
+def attention(
+  query,
+  key,
+  value,
+  *,
+  bias,
+  query_segments,
+  key_segments,
+  query_offset,
+  causal,
+  window,
+  scale,
+  soft_cap,
+  dropout_rate,
+  dropout_key,
+  with_probabilities=False,
+):
+  """See `api.flash_attention`; arguments are the same, all given."""
+  query_index = query_offset + jnp.arange(query.shape[1])
+  key_index = jnp.arange(key.shape[1])
+  logits = scores(
+    query,
+    key,
+    bias=bias,
+    query_index=query_index,
+    key_index=key_index,
+    scale=scale,
+    soft_cap=soft_cap,
+  )
+  seen = visible(
+    query_index,
+    key_index,
+    query_segments=query_segments,
+    key_segments=key_segments,
+    causal=causal,
+    window=window,
+  )
+  weights = probabilities(logits, seen)
+  dropped = weights
+  if dropout_rate > 0.0:
+    keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
+    dropped = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
+  if value.shape[2] != query.shape[2]:
+    value = jnp.repeat(value, query.shape[2] // value.shape[2], axis=2)
+  out = jnp.einsum(
+    "bhqk,bkhd->bqhd",
+    dropped.astype(value.dtype),
+    value,
+    preferred_element_type=logits.dtype,
+  ).astype(query.dtype)
+  return (out, weights) if with_probabilities else out
