@@ -55,11 +55,14 @@ def scores(query, key, *, bias, query_index, key_index, scale, soft_cap):
 
 
 def probabilities(logits, seen):
-  """Softmax over the visible keys; a row that sees none is 0."""
+  """Softmax over the visible keys; a query that sees none gives 0."""
   if seen is None:
     return jax.nn.softmax(logits, axis=-1)
+  # The lowest finite number, not -inf: an empty row is then uniform, not NaN,
+  # and one factor per query (not per score) sets it to 0.
   logits = jnp.where(seen, logits, jnp.finfo(logits.dtype).min)
-  return jnp.where(seen, jax.nn.softmax(logits, axis=-1), 0.0)
+  sees_any = jnp.any(seen, axis=-1, keepdims=True)
+  return jax.nn.softmax(logits, axis=-1) * sees_any.astype(logits.dtype)
 
 
 def attention(

@@ -1,0 +1,1 @@
+"""Configs, one file a paper: `get_config(variant)` returns a ConfigDict."""

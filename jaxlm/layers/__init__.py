@@ -1,0 +1,1 @@
+"""Linen parts: one family a folder, one method a file."""

@@ -1,0 +1,41 @@
+"""Post-norm residual block (BERT, RoBERTa, MosaicBERT)."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from jaxlm.layers.blocks import blocks
+
+
+@blocks.register("post_norm", paper="arXiv:1810.04805")
+class PostNorm(nn.Module):
+  """x = norm(x + mixer(x)); x = norm(x + feedforward(x)).
+
+  Attributes:
+    mixer: moves information between tokens.
+    feedforward: works on each token.
+    norm: makes a fresh norm.
+    dropout: rate on what the mixer adds.
+    feedforward_dropout: rate on what the feed-forward adds; `dropout` where
+      None.
+  """
+
+  mixer: nn.Module
+  feedforward: nn.Module
+  norm: Callable[[], nn.Module]
+  dropout: float = 0.0
+  feedforward_dropout: float | None = None
+
+  def setup(self):
+    self.mixer_norm = self.norm()
+    self.feedforward_norm = self.norm()
+    rate = self.feedforward_dropout
+    self.drop = nn.Dropout(self.dropout)
+    self.feedforward_drop = nn.Dropout(self.dropout if rate is None else rate)
+
+  def __call__(self, x, ctx):
+    h = self.drop(self.mixer(x, ctx), deterministic=not ctx.train)
+    x = self.mixer_norm(x + h)
+    h = self.feedforward(x, ctx)
+    h = self.feedforward_drop(h, deterministic=not ctx.train)
+    return self.feedforward_norm(x + h)

@@ -1,0 +1,46 @@
+"""Pre-norm residual block (GPT-2, ModernBERT)."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from jaxlm.layers.blocks import blocks
+
+
+@blocks.register("pre_norm", paper="arXiv:2002.04745")
+class PreNorm(nn.Module):
+  """x += mixer(norm(x)); x += feedforward(norm(x)).
+
+  The stream itself is never normalised: the model ends with a norm.
+
+  Attributes:
+    mixer: moves information between tokens.
+    feedforward: works on each token.
+    norm: makes a fresh norm.
+    dropout: rate on what the mixer adds.
+    feedforward_dropout: rate on what the feed-forward adds; `dropout` where
+      None.
+    skip_mixer_norm: no norm before the mixer (ModernBERT's first layer, whose
+      input has just been normalised).
+  """
+
+  mixer: nn.Module
+  feedforward: nn.Module
+  norm: Callable[[], nn.Module]
+  dropout: float = 0.0
+  feedforward_dropout: float | None = None
+  skip_mixer_norm: bool = False
+
+  def setup(self):
+    if not self.skip_mixer_norm:
+      self.mixer_norm = self.norm()
+    self.feedforward_norm = self.norm()
+    rate = self.feedforward_dropout
+    self.drop = nn.Dropout(self.dropout)
+    self.feedforward_drop = nn.Dropout(self.dropout if rate is None else rate)
+
+  def __call__(self, x, ctx):
+    h = x if self.skip_mixer_norm else self.mixer_norm(x)
+    x = x + self.drop(self.mixer(h, ctx), deterministic=not ctx.train)
+    h = self.feedforward(self.feedforward_norm(x), ctx)
+    return x + self.feedforward_drop(h, deterministic=not ctx.train)

@@ -1,0 +1,81 @@
+"""A row of a table for each token, and one for its sentence (BERT)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxlm.layers import primitives
+from jaxlm.layers.embeddings import embeddings
+from jaxlm.layers.primitives import Initializer
+
+
+@embeddings.register(
+  "token", paper="arXiv:1810.04805", example={"vocab_size": 64, "width": 32}
+)
+class TokenEmbeddings(nn.Module):
+  """Token table, tied to the output, and sentence types.
+
+  Attributes:
+    vocab_size: tokens of the vocabulary.
+    width: width of the model.
+    types: rows of the sentence table; 0 for none.
+    pad_to_multiple: the table is padded to a multiple of this, so that it
+      divides over devices; padded rows are never predicted.
+  """
+
+  vocab_size: int
+  width: int
+  types: int = 0
+  pad_to_multiple: int = 1
+  initializer: Initializer = Initializer()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @property
+  def features(self) -> int:
+    """Width of a looked-up row."""
+    return self.width
+
+  def setup(self):
+    table = primitives.partitioned(
+      self.initializer.kernel(), ("vocab", "embed")
+    )
+    step = self.pad_to_multiple
+    rows = -(-self.vocab_size // step) * step
+    self.table = self.param(
+      "table", table, (rows, self.features), self.param_dtype
+    )
+    if self.types:
+      self.type_table = self.param(
+        "type_table",
+        primitives.partitioned(self.initializer.kernel(), (None, "embed")),
+        (self.types, self.features),
+        self.param_dtype,
+      )
+
+  def lookup(self, tokens, types=None):
+    """tokens, types [batch, length] -> [batch, length, features]."""
+    x = self.table.astype(self.dtype)[tokens]
+    if self.types:
+      types = jnp.zeros_like(tokens) if types is None else types
+      x = x + self.type_table.astype(self.dtype)[types]
+    return x
+
+  def project(self, x):
+    """[..., features] -> [..., width]: the same here."""
+    return x
+
+  def attend(self, x):
+    """[..., features] -> float32 logits [..., rows], -inf at padded rows."""
+    wide = jnp.promote_types(self.dtype, jnp.float32)
+    logits = jnp.einsum(
+      "...d,vd->...v",
+      x.astype(self.dtype),
+      self.table.astype(self.dtype),
+      preferred_element_type=wide,
+    )
+    rows = self.table.shape[0]
+    if rows == self.vocab_size:
+      return logits
+    real = jnp.arange(rows) < self.vocab_size
+    real = real.reshape((1,) * (logits.ndim - 1) + (rows,))
+    return jnp.where(real, logits, jnp.finfo(wide).min)

@@ -1,0 +1,62 @@
+"""Heads that read one state a sentence: classes and scores."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxlm.layers import primitives
+from jaxlm.layers.heads import heads
+from jaxlm.layers.heads.base import sentences
+from jaxlm.layers.primitives import Initializer
+
+
+class SentenceHead(nn.Module):
+  """dropout, optional pooler tanh(W h), dropout, W_out, at `cls_positions`.
+
+  Attributes:
+    classes: outputs of the head.
+    pooler: put tanh(W h) before the output (BERT and RoBERTa).
+    dropout: rate before each dense map; on the pooled state alone where the
+      pooler is BERT's own (`input_dropout=False`).
+    input_dropout: also drop the state that the pooler reads (RoBERTa).
+  """
+
+  classes: int
+  pooler: bool = True
+  dropout: float = 0.0
+  input_dropout: bool = False
+  initializer: Initializer = Initializer()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, hidden, batch, embeddings, ctx):
+    """Returns float32 [batch, k, classes]."""
+    del embeddings
+    shared = dict(
+      init=self.initializer.kernel(),
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+    )
+    drop = nn.Dropout(self.dropout, deterministic=not ctx.train)
+    x = sentences(hidden, batch)
+    if self.pooler:
+      x = drop(x) if self.input_dropout else x
+      x = primitives.dense(
+        x.shape[-1], ("embed", None), name="pooler", **shared
+      )(x)
+      x = jnp.tanh(x)
+    x = drop(x)
+    out = primitives.dense(self.classes, (None, None), name="output", **shared)
+    return out(x).astype(jnp.promote_types(self.dtype, jnp.float32))
+
+
+@heads.register("classify", paper="arXiv:1810.04805", example={"classes": 3})
+class ClassificationHead(SentenceHead):
+  """Logits of classes."""
+
+
+@heads.register("regress", paper="arXiv:1810.04805", example={"classes": 1})
+class RegressionHead(SentenceHead):
+  """Scores; one unless `classes` says otherwise."""
+
+  classes: int = 1

@@ -1,0 +1,139 @@
+"""Multi-head softmax attention (Vaswani et al., arXiv:1706.03762)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlm.context import capture
+from jaxlm.layers import primitives
+from jaxlm.layers.mixers import mixers
+from jaxlm.layers.positions.base import Positions
+from jaxlm.layers.primitives import Initializer
+from pallas_kernels.flash_attention import flash_attention
+
+
+@mixers.register(
+  "attention", paper="arXiv:1706.03762", example={"heads": 4, "width": 32}
+)
+class Attention(nn.Module):
+  """x [batch, length, width] -> [batch, length, width].
+
+  Packed documents and padding are kept apart by `ctx.segments`, so the part
+  is safe for packed rows.
+
+  Attributes:
+    heads: query heads.
+    width: width of the model.
+    head_dim: width of a head; width / heads where 0.
+    key_heads: heads of keys and values; as many as queries where 0.
+    window: tokens that a query sees: half to each side, or all before it
+      where causal; 0 for no limit. 128 sees distances up to 64 (ModernBERT),
+      or 127 where causal.
+    causal: hide what comes later.
+    use_bias: biases of the four dense maps.
+    dropout: rate on the attention probabilities.
+    positions: acts on queries and keys (rotary).
+    implementation: what computes attention; None picks the best.
+  """
+
+  heads: int
+  width: int
+  head_dim: int = 0
+  key_heads: int = 0
+  window: int = 0
+  causal: bool = False
+  use_bias: bool = True
+  dropout: float = 0.0
+  positions: Positions | None = None
+  implementation: str | None = None
+  initializer: Initializer = Initializer()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, ctx, kv=None):
+    kv = x if kv is None else kv
+    query = self._heads(x, "query", self.heads)
+    key = self._heads(kv, "key", self.key_heads or self.heads)
+    value = self._heads(kv, "value", self.key_heads or self.heads)
+    if self.positions is not None:
+      query, key = self.positions.at_query_key(query, key, ctx)
+    segments, offset = ctx.segments, 0
+    if ctx.cache_length:
+      key, value, segments, offset = self._cached(key, value, ctx)
+    out = self._attend(query, key, value, segments, offset, ctx)
+    out = out.reshape(*x.shape[:-1], -1)
+    return self._dense(
+      self.width, ("heads", "embed"), self.initializer.output(), "output"
+    )(out)
+
+  def _dense(self, features, axes, init, name):
+    return primitives.dense(
+      features,
+      axes,
+      init=init,
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name=name,
+    )
+
+  def _heads(self, x, name, heads):
+    dim = self.head_dim or self.width // self.heads
+    y = self._dense(
+      heads * dim, ("embed", "heads"), self.initializer.kernel(), name
+    )(x)
+    return y.reshape(*x.shape[:-1], heads, dim)
+
+  def _attend(self, query, key, value, key_segments, offset, ctx):
+    rate = self.dropout if ctx.train else 0.0
+    wanted = "attention_probabilities" in ctx.capture
+    out = flash_attention(
+      query,
+      key,
+      value,
+      bias=ctx.bias,
+      segments=ctx.segments,
+      key_segments=key_segments,
+      query_offset=offset,
+      causal=self.causal,
+      window=self._window(),
+      dropout_rate=rate,
+      dropout_key=self.make_rng("dropout") if rate else None,
+      implementation=self.implementation,
+      with_probabilities=wanted,
+    )
+    if wanted:
+      out, probabilities = out
+      capture(self, ctx, "attention_probabilities", probabilities)
+    return out
+
+  def _window(self):
+    if not self.window:
+      return None
+    if self.causal:
+      return (self.window - 1, 0)
+    return (self.window // 2, self.window // 2)
+
+  def _cached(self, key, value, ctx):
+    """Adds to the kept keys and values; returns all of them.
+
+    Returns:
+      key, value [batch, cache_length, key_heads, head_dim], segments [batch,
+      cache_length], and the place of the first query among them.
+    """
+    shape = (key.shape[0], ctx.cache_length, *key.shape[2:])
+    keys = self.variable("cache", "keys", jnp.zeros, shape, key.dtype)
+    values = self.variable("cache", "values", jnp.zeros, shape, value.dtype)
+    segments = self.variable(
+      "cache", "key_segments", jnp.zeros, shape[:2], jnp.int32
+    )
+    filled = self.variable("cache", "filled", jnp.zeros, (), jnp.int32)
+    start = filled.value
+    if not self.is_initializing():
+      insert = jax.lax.dynamic_update_slice
+      keys.value = insert(keys.value, key, (0, start, 0, 0))
+      values.value = insert(values.value, value, (0, start, 0, 0))
+      segments.value = insert(segments.value, ctx.segments, (0, start))
+      filled.value = start + key.shape[1]
+    return keys.value, values.value, segments.value, start

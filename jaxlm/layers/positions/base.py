@@ -1,0 +1,25 @@
+"""The hooks by which a position method reaches the model."""
+
+import flax.linen as nn
+
+
+class Positions(nn.Module):
+  """Does nothing at every hook; a method overrides the ones that it needs."""
+
+  def at_input(self, x, ctx):
+    """Changes the embeddings [batch, length, features]."""
+    del ctx
+    return x
+
+  def prepare(self, ctx):
+    """Sets `ctx.bias` or `ctx.shared`, once per forward."""
+    return ctx
+
+  def at_query_key(self, query, key, ctx):
+    """Changes query and key [batch, length, heads, head_dim]."""
+    del ctx
+    return query, key
+
+  def longest(self) -> int | None:
+    """Positions that the method can tell apart, or None for any number."""
+    return None

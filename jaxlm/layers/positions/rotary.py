@@ -1,0 +1,35 @@
+"""Rotary positions: queries and keys turned by their position (RoFormer)."""
+
+import jax.numpy as jnp
+
+from jaxlm.layers.positions import positions
+from jaxlm.layers.positions.base import Positions
+
+
+@positions.register("rotary", paper="arXiv:2104.09864")
+class RotaryPositions(Positions):
+  """Turns the pairs (x_i, x_{i + d/2}) by position * theta^(-2i/d).
+
+  The half-split layout of GPT-NeoX and ModernBERT; scores depend on the
+  distance alone.
+
+  Attributes:
+    theta: base of the wavelengths.
+  """
+
+  theta: float = 10_000.0
+
+  def at_query_key(self, query, key, ctx):
+    """query, key [batch, length, heads, head_dim], turned."""
+    rates = self.theta ** (
+      -jnp.arange(0, query.shape[-1], 2, dtype=jnp.float32) / query.shape[-1]
+    )
+    angles = ctx.positions[..., None].astype(jnp.float32) * rates[None, None]
+    cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+
+    def turn(x):
+      first, second = jnp.split(x, 2, axis=-1)
+      turned = [first * cos - second * sin, second * cos + first * sin]
+      return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+    return turn(query), turn(key)

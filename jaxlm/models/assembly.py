@@ -1,0 +1,152 @@
+"""From the model spec of a config to a Linen module."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxlm import errors
+from jaxlm.layers.blocks import blocks
+from jaxlm.layers.embeddings import embeddings as embedding_parts
+from jaxlm.layers.feedforwards import feedforwards
+from jaxlm.layers.heads import heads as head_parts
+from jaxlm.layers.mixers import mixers
+from jaxlm.layers.norms import norms
+from jaxlm.layers.positions import positions as position_parts
+from jaxlm.layers.primitives import Initializer
+from jaxlm.layers.stacks import stacks
+from jaxlm.models import models
+
+_KEYS = (
+  "kind",
+  "width",
+  "vocab_size",
+  "embeddings",
+  "positions",
+  "norm",
+  "input_norm",
+  "final_norm",
+  "dropout",
+  "layers",
+  "order",
+  "depth",
+  "stack",
+  "heads",
+  "initializer",
+)
+_LAYER_KEYS = ("block", "mixer", "feedforward")
+
+
+def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
+  """Builds a model.
+
+  Args:
+    spec: `config.model`; see docs/design.md.
+    dtype: of activations.
+    **given: what data tells: `vocab_size`, `classes`, and `param_dtype`.
+
+  Raises:
+    UserError: an unknown key, kind or field, or parts that do not fit.
+  """
+  for key in spec:
+    if key not in _KEYS:
+      raise errors.unknown("config.model has no key", key, _KEYS)
+  order = layer_order(spec)
+  initializer = Initializer(
+    **{"depth": len(order), **spec.get("initializer", {})}
+  )
+  norm = dict(spec.get("norm", {"kind": "layer_norm"}))
+  given = {"param_dtype": jnp.float32, **given}
+  given |= {"width": spec["width"], "dtype": dtype, "initializer": initializer}
+  if "vocab_size" in spec:
+    given["vocab_size"] = spec["vocab_size"]
+  make_norm = functools.partial(
+    norms.build, norm, dtype=dtype, param_dtype=given["param_dtype"]
+  )
+  dropout = spec.get("dropout", 0.0)
+  with_dropout = given | {"dropout": dropout}
+  heads = {
+    name: head_parts.build(head, norm=norm, **with_dropout)
+    for name, head in spec.get("heads", {}).items()
+  }
+  layers = [
+    _layer(spec["layers"][name], norm=make_norm, **with_dropout)
+    for name in order
+  ]
+  stack = spec.get("stack", {"kind": "sequential"})
+  model = models.build(
+    {"kind": spec["kind"]},
+    embeddings=embedding_parts.build(spec["embeddings"], **given),
+    positions=position_parts.build(spec["positions"], **_heads_of(spec), **given),
+    stack=stacks.build(stack, layers=tuple(layers), order=order),
+    heads=heads,
+    input_norm=make_norm() if spec.get("input_norm", False) else None,
+    final_norm=make_norm() if spec.get("final_norm", False) else None,
+    dropout=dropout,
+  )
+  if spec["kind"] == "decoder":
+    _check_causal(spec)
+  return model
+
+
+def layer_order(spec: Mapping[str, Any]) -> tuple[str, ...]:
+  """The palette name of every layer; `depth` repeats `order` to that length.
+
+  Raises:
+    UserError: a name that is not in the palette, or no layers at all.
+  """
+  palette = spec.get("layers", {})
+  order: Sequence[str] = tuple(spec.get("order", tuple(palette)))
+  depth = spec.get("depth", 0) or len(order)
+  for name in order:
+    if name not in palette:
+      raise errors.unknown(
+        "config.model.order names a layer that config.model.layers has not,",
+        name,
+        palette,
+      )
+  if not order or depth < 1:
+    raise errors.UserError(
+      "config.model has no layers: give config.model.layers, such as "
+      "dict(layer=dict(block=..., mixer=..., feedforward=...))."
+    )
+  return tuple(order[i % len(order)] for i in range(depth))
+
+
+def _layer(spec, **given):
+  for key in spec:
+    if key not in _LAYER_KEYS:
+      raise errors.unknown("A layer has no slot", key, _LAYER_KEYS)
+  mixer = dict(spec["mixer"])
+  # Rotary positions act inside the mixer and may differ between layers.
+  if isinstance(mixer.get("positions"), Mapping):
+    mixer["positions"] = position_parts.build(mixer["positions"])
+  # The model's dropout is the blocks'; mixers and feed-forwards have places
+  # for dropout of their own, which a config sets by name.
+  inner = {k: v for k, v in given.items() if k not in ("norm", "dropout")}
+  return blocks.build(
+    spec["block"],
+    mixer=mixers.build(mixer, **inner),
+    feedforward=feedforwards.build(spec["feedforward"], **inner),
+    **given,
+  )
+
+
+def _heads_of(spec) -> dict[str, int]:
+  """The heads that all mixers share, for positions that act on scores."""
+  counts = {
+    layer["mixer"]["heads"]
+    for layer in spec["layers"].values()
+    if "heads" in layer["mixer"]
+  }
+  return {"heads": counts.pop()} if len(counts) == 1 else {}
+
+
+def _check_causal(spec):
+  for name, layer in spec["layers"].items():
+    if not layer["mixer"].get("causal", False):
+      raise errors.UserError(
+        f"config.model.layers.{name}.mixer is not causal, but the model is a "
+        "decoder: set causal=True, or take kind='encoder'."
+      )

@@ -1,0 +1,12 @@
+"""A causal language model: an encoder whose mixers look back only."""
+
+from jaxlm.models import models
+from jaxlm.models.encoder import Encoder
+
+
+@models.register("decoder", paper="GPT-2")
+class Decoder(Encoder):
+  """The encoder's assembly; `jaxlm.models.generation` decodes with it.
+
+  Its layers must be causal, which `assembly.build` checks.
+  """

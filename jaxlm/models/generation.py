@@ -1,0 +1,116 @@
+"""Decoding from a causal model with kept keys and values."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm import errors
+
+
+class Sampling(NamedTuple):
+  """How the next token is chosen.
+
+  Attributes:
+    temperature: 0 takes the most likely token (greedy).
+    top_k: keep the k most likely tokens; 0 keeps all.
+    top_p: keep the fewest tokens whose probabilities reach p; 1 keeps all.
+  """
+
+  temperature: float = 0.0
+  top_k: int = 0
+  top_p: float = 1.0
+
+
+def choose(logits, key, sampling: Sampling):
+  """Next tokens [batch] from logits [batch, vocab]."""
+  if sampling.temperature == 0.0:
+    return jnp.argmax(logits, axis=-1)
+  logits = logits.astype(jnp.float32) / sampling.temperature
+  if sampling.top_k:
+    k = min(sampling.top_k, logits.shape[-1])
+    least = jax.lax.top_k(logits, k)[0][:, -1:]
+    logits = jnp.where(logits < least, -jnp.inf, logits)
+  if sampling.top_p < 1.0:
+    ordered = jnp.sort(logits, axis=-1, descending=True)
+    before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
+    before = before - jax.nn.softmax(ordered, axis=-1)
+    kept = jnp.where(before < sampling.top_p, ordered, jnp.inf)
+    logits = jnp.where(
+      logits < jnp.min(kept, axis=-1, keepdims=True), -jnp.inf, logits
+    )
+  return jax.random.categorical(key, logits, axis=-1)
+
+
+def generate(
+  model,
+  variables,
+  prompts,
+  *,
+  max_new_tokens: int,
+  key,
+  sampling: Sampling = Sampling(),
+  segments=None,
+  eos_id: int | None = None,
+  pad_id: int = 0,
+):
+  """Continues prompts with one forward for each token.
+
+  Args:
+    model: a decoder with a head `causal_lm`.
+    variables: {"params": ...}.
+    prompts: [batch, length] int32, padded on the left.
+    max_new_tokens: tokens to add.
+    key: PRNG key.
+    sampling: how tokens are chosen.
+    segments: [batch, length] int32, 1 at real tokens; all real where None.
+    eos_id: a row that has drawn it continues with `pad_id`.
+    pad_id: see `eos_id`.
+
+  Returns:
+    [batch, max_new_tokens] int32.
+
+  Raises:
+    UserError: prompt and continuation are longer than the position table.
+  """
+  total = prompts.shape[1] + max_new_tokens
+  longest = model.positions.longest()
+  if longest is not None and total > longest:
+    raise errors.UserError(
+      f"The prompt's {prompts.shape[1]} tokens and {max_new_tokens} new ones "
+      f"are more than the model's {longest} positions."
+    )
+  if segments is None:
+    segments = jnp.ones_like(prompts)
+
+  def forward(cache, tokens, segments, positions):
+    batch = {"inputs": tokens, "segments": segments, "positions": positions}
+    outputs, updated = model.apply(
+      variables | cache, batch, cache_length=total, mutable=["cache"]
+    )
+    return outputs["causal_lm"][:, -1], updated
+
+  positions = jnp.maximum(jnp.cumsum(segments, axis=1) - 1, 0)
+  shapes = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), {"inputs": prompts}, cache_length=total
+    )["cache"]
+  )
+  cache = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  logits, cache = forward({"cache": cache}, prompts, segments, positions)
+
+  def step(carry, key):
+    logits, cache, position, done = carry
+    token = choose(logits, key, sampling).astype(jnp.int32)
+    token = jnp.where(done, pad_id, token)
+    done = done | (token == eos_id) if eos_id is not None else done
+    position = position + 1
+    logits, cache = forward(
+      cache, token[:, None], jnp.ones_like(token)[:, None], position[:, None]
+    )
+    return (logits, cache, position, done), token
+
+  done = jnp.zeros(prompts.shape[0], bool)
+  carry = (logits, cache, positions[:, -1], done)
+  _, tokens = jax.lax.scan(step, carry, jax.random.split(key, max_new_tokens))
+  return tokens.T

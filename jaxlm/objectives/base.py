@@ -1,0 +1,44 @@
+"""What objectives share: applying the model and summing losses."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm import errors
+
+
+def apply(model, variables, batch, key, *, train: bool):
+  """Outputs of the model, with dropout from `key` when training."""
+  rngs = {"dropout": key} if train else {}
+  return model.apply(variables, batch, train=train, rngs=rngs)
+
+
+def output(outputs, head: str):
+  """The output of a head.
+
+  Raises:
+    UserError: the model has no head of this name.
+  """
+  if head not in outputs:
+    raise errors.unknown(
+      "config.model.heads lacks the head that the objective reads,",
+      head,
+      [name for name in outputs if name != "hidden"],
+    )
+  return outputs[head]
+
+
+def cross_entropy(logits, labels):
+  """-log softmax(logits)[labels], float32 or wider, [...]."""
+  chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+  return jax.nn.logsumexp(logits, axis=-1) - chosen
+
+
+def token_terms(logits, labels, weights):
+  """Loss sum and metrics of predicted labels [...], weighted.
+
+  Returns:
+    The weighted sum of the cross-entropy, and metrics `accuracy`.
+  """
+  loss = jnp.sum(cross_entropy(logits, labels) * weights)
+  right = (jnp.argmax(logits, axis=-1) == labels) * weights
+  return loss, {"accuracy": (jnp.sum(right), jnp.sum(weights))}
