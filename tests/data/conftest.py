@@ -1,0 +1,43 @@
+"""Fixtures of the data tests: a tokenizer small enough to check by hand."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+
+class NumberTokenizer:
+  """Texts are numbers, "7 12 9", and every number is its own token.
+
+  Ids 0..4 are PAD, UNK, CLS, SEP and MASK; every third id goes on a word.
+  """
+
+  pad_id, unk_id, cls_id, sep_id, mask_id = range(5)
+  bos_id = eos_id = None
+
+  def __init__(self, vocab_size=60):
+    self.vocab_size = vocab_size
+    ids = np.arange(vocab_size)
+    self.is_special = ids < 5
+    self.word_starts = (ids % 3 != 0) & ~self.is_special
+    self.random_pool = ids[5:]
+    self.special_ids = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
+    self.special_ids["[MASK]"] = 4
+    self.sha256 = hashlib.sha256(str(vocab_size).encode()).hexdigest()
+
+  def encode_batch(self, texts):
+    return [[int(word) for word in text.split()] for text in texts]
+
+  def decode(self, ids):
+    return " ".join(str(int(i)) for i in ids)
+
+  def bracket(self, a, b=None):
+    ids, types = [2, *a, 3], [0] * (len(a) + 2)
+    if b is not None:
+      ids, types = [*ids, *b, 3], types + [1] * (len(b) + 1)
+    return ids, types
+
+
+@pytest.fixture
+def numbers():
+  return NumberTokenizer()
