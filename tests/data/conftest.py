@@ -13,7 +13,6 @@ class NumberTokenizer:
   """
 
   pad_id, unk_id, cls_id, sep_id, mask_id = range(5)
-  bos_id = eos_id = None
 
   def __init__(self, vocab_size=60):
     self.vocab_size = vocab_size
@@ -21,8 +20,7 @@ class NumberTokenizer:
     self.is_special = ids < 5
     self.word_starts = (ids % 3 != 0) & ~self.is_special
     self.random_pool = ids[5:]
-    self.special_ids = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
-    self.special_ids["[MASK]"] = 4
+    self.special_ids = dict(pad=0, unk=1, cls=2, sep=3, mask=4)
     self.sha256 = hashlib.sha256(str(vocab_size).encode()).hexdigest()
 
   def encode_batch(self, texts):

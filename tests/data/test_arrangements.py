@@ -26,9 +26,7 @@ def build(spec, pieces, ids, width, tokenizer):
 def segments_of(rows):
   """(row, segment) -> its tokens."""
   out = {}
-  for r, (tokens, segments) in enumerate(
-    zip(rows["tokens"], rows["segments"])
-  ):
+  for r, (tokens, segments) in enumerate(zip(rows["tokens"], rows["segments"])):
     for s in np.unique(segments[segments > 0]):
       out[r, s] = tokens[segments == s].tolist()
   return out
@@ -38,7 +36,7 @@ def test_frames(numbers):
   assert Frame.of(numbers) == Frame(CLS, SEP, -1, SEP, 1, SEP)
 
   class Roberta:
-    eos_id = 9
+    special_ids = {"eos": 9}
 
     def bracket(self, a, b):
       ids = [2, *a, 3, 3, *b, 3]
@@ -128,7 +126,7 @@ def test_chunks_carry_exactly(numbers, width, cross_document):
 
 
 def test_chunks_want_an_end(numbers):
-  numbers.sep_id = None
+  numbers.special_ids = {"cls": 2}
   pieces, ids = corpus([3])
   with pytest.raises(UserError, match="neither EOS nor SEP"):
     build({"kind": "chunks"}, pieces, ids, 4, numbers)

@@ -5,8 +5,9 @@ An arrangement is a frozen dataclass with
   sentences: whether it needs documents cut into sentences.
   plan(pieces, frame, width) -> Plan
 
-of at least one document, and decides from lengths alone; tokens are copied later, by `fill`. So a corpus
-larger than memory can be arranged: a plan takes some 20 bytes a document.
+of at least one document, and decides from lengths alone; tokens are copied
+later, by `fill`. So a corpus larger than memory can be arranged: a plan takes
+some 20 bytes a document.
 """
 
 from jaxlm.data.arrangements._plan import Frame, Pieces, Plan, fill

@@ -56,16 +56,15 @@ class Frame(NamedTuple):
         f"The tokenizer puts {outside} around a pair; at most one special "
         "token before, two between and one after can be packed."
       )
-    eos = tokenizer.eos_id if tokenizer.eos_id is not None else (
-      tokenizer.sep_id
-    )
+    special = tokenizer.special_ids
+    eos = special.get("eos", special.get("sep", NONE))
     return cls(
       before_a=_one(outside[0]),
       after_a=_one(middle[:1]),
       before_b=_one(middle[1:]),
       after_b=_one(outside[2]),
       type_b=int(types[b]),
-      eos=NONE if eos is None else eos,
+      eos=eos,
     )
 
   @property
