@@ -1,0 +1,85 @@
+"""Unicode normalisation that keeps combining vowels and joiners."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from tokenizers import Regex, normalizers
+
+from jaxlm import errors
+
+FORMS = ("nfc", "nfkc", "none")
+
+# Controls, byte order marks, soft hyphens and replacement characters go; the
+# joiners U+200C and U+200D stay, which BERT's own cleaning would drop: they
+# change how Indic and Persian words are written.
+_DROPPED = (
+  r"[\x{0}-\x{8}\x{b}\x{c}\x{e}-\x{1f}\x{7f}-\x{9f}\x{ad}\x{feff}\x{fffd}]"
+)
+_ZERO_WIDTH_SPACE = "\u200b"
+
+# Scripts that write vowels with combining marks, as code point ranges.
+_VOWEL_SIGNS = re.compile(
+  "[\u0900-\u109f\u1700-\u17ff\u1900-\u1cff\ua800-\uaaff\U00011000-\U000114ff]"
+)
+_SHARE = 1e-3
+
+
+def unicode_form(normalization: str, lowercase: bool, strip_accents: bool):
+  """The steps that a user chooses, in their order."""
+  steps = {
+    "nfc": [normalizers.NFC()],
+    "nfkc": [normalizers.NFKC()],
+    "none": [],
+  }[normalization]
+  if lowercase:
+    steps = [*steps, normalizers.Lowercase()]
+  if strip_accents:
+    steps = [
+      *steps,
+      normalizers.NFD(),
+      normalizers.StripAccents(),
+      normalizers.NFC(),
+    ]
+  return steps
+
+
+def cleaning():
+  """Steps that drop what no reader sees."""
+  return [
+    normalizers.Replace(Regex(_DROPPED), ""),
+    normalizers.Replace(_ZERO_WIDTH_SPACE, " "),
+  ]
+
+
+def spaces():
+  """Steps that leave single spaces only, none at the ends."""
+  return [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+
+
+def refuse_if_vowels_are_lost(lines: Iterable[str]) -> None:
+  """Refuses to strip accents where they are vowels.
+
+  Raises:
+    UserError: more than 0.1% of the letters are vowel signs that would go.
+  """
+  letters = lost = 0
+  example = ""
+  for line in lines:
+    letters += sum(map(str.isalpha, line))
+    for mark in _VOWEL_SIGNS.findall(line):
+      if unicodedata.category(mark) == "Mn":
+        lost += 1
+        example = example or next(w for w in line.split() if mark in w)
+  if lost > _SHARE * letters:
+    raise errors.UserError(
+      f"tokenizer.strip_accents=True would delete vowel signs: '{example}' "
+      f"would become '{_stripped(example)}' ({lost} signs beside {letters} "
+      "letters in the sample). Set tokenizer.strip_accents=False; "
+      "tokenizer.lowercase may stay."
+    )
+
+
+def _stripped(word: str) -> str:
+  parts = unicodedata.normalize("NFD", word)
+  return "".join(c for c in parts if unicodedata.category(c) != "Mn")
