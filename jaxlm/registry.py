@@ -76,11 +76,7 @@ class Registry:
 
   def fields(self, kind: str) -> tuple[str, ...]:
     """The fields that a spec of this kind may set."""
-    part = self.entry(kind).build
-    if dataclasses.is_dataclass(part):
-      names = [f.name for f in dataclasses.fields(part) if f.init]
-    else:
-      names = list(inspect.signature(part).parameters)
+    names = _names(self.entry(kind).build)
     return tuple(n for n in names if n not in _LINEN_FIELDS)
 
   def check(self, spec: Mapping[str, Any]) -> str:
@@ -115,9 +111,11 @@ class Registry:
     """
     kind = self.check(spec)
     fields = self.fields(kind)
-    values = {k: v for k, v in given.items() if k in fields}
-    values |= {k: v for k, v in spec.items() if k != "kind"}
     part = self.entry(kind).build
+    values = {k: v for k, v in given.items() if k in fields}
+    if "name" in given and "name" in _names(part):
+      values["name"] = given["name"]  # the name of a Linen module in its owner
+    values |= {k: v for k, v in spec.items() if k != "kind"}
     missing = [n for n in _required(part) if n not in values]
     if missing:
       raise errors.UserError(
@@ -133,6 +131,12 @@ class Registry:
     for module in pkgutil.iter_modules(package.__path__):
       if not module.name.startswith("_"):
         importlib.import_module(f"{self._package}.{module.name}")
+
+
+def _names(part) -> list[str]:
+  if dataclasses.is_dataclass(part):
+    return [f.name for f in dataclasses.fields(part) if f.init]
+  return list(inspect.signature(part).parameters)
 
 
 def _required(part) -> list[str]:

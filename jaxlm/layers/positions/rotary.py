@@ -1,6 +1,7 @@
 """Rotary positions: queries and keys turned by their position (RoFormer)."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlm.layers.positions import positions
 from jaxlm.layers.positions.base import Positions
@@ -21,10 +22,10 @@ class RotaryPositions(Positions):
 
   def at_query_key(self, query, key, ctx):
     """query, key [batch, length, heads, head_dim], turned."""
-    rates = self.theta ** (
-      -jnp.arange(0, query.shape[-1], 2, dtype=jnp.float32) / query.shape[-1]
-    )
-    angles = ctx.positions[..., None].astype(jnp.float32) * rates[None, None]
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    width = query.shape[-1]
+    rates = jnp.asarray(self.theta ** (-np.arange(0, width, 2) / width), wide)
+    angles = ctx.positions[..., None].astype(wide) * rates[None, None]
     cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
 
     def turn(x):
