@@ -104,7 +104,8 @@ class Registry:
     """Builds the part that `spec` describes.
 
     `given` holds values that the surroundings know (dtype, width); they fill
-    fields that exist and that the spec leaves unset.
+    fields that exist and that the spec leaves unset. `name` names the Linen
+    module, which a spec cannot.
 
     Raises:
       UserError: an unknown kind or field, or a field left without a value.

@@ -54,10 +54,12 @@ class TokenEmbeddings(nn.Module):
 
   def lookup(self, tokens, types=None):
     """tokens, types [batch, length] -> [batch, length, features]."""
-    x = self.table.astype(self.dtype)[tokens]
+    # Gather, then cast: the gradient of a row is a sum over tokens, and a
+    # bfloat16 sum stops growing after some hundreds of them.
+    x = self.table[tokens].astype(self.dtype)
     if self.types:
       types = jnp.zeros_like(tokens) if types is None else types
-      x = x + self.type_table.astype(self.dtype)[types]
+      x = x + self.type_table[types].astype(self.dtype)
     return x
 
   def project(self, x):

@@ -36,7 +36,8 @@ class LearnedPositions(Positions):
       (self.max_length + self.offset, x.shape[-1]),
       self.param_dtype,
     )
-    return x + table.astype(self.dtype)[ctx.positions + self.offset]
+    # Gather, then cast, so that gradients are summed in float32.
+    return x + table[ctx.positions + self.offset].astype(self.dtype)
 
   def longest(self):
     """The length of the table."""
