@@ -100,7 +100,8 @@ def override(config: ConfigDict, assignments: Sequence[tuple[str, str]]):
     if not isinstance(node, ConfigDict):
       raise _unknown(key, node)
     if last in node:
-      node[last] = _convert(key, text, node[last])
+      with node.ignore_type():  # `_convert` has checked it
+        node[last] = _convert(key, text, node[last])
     elif "kind" in node or key.startswith(("model.", "tokenizer.", "data.")):
       with node.unlocked():
         node[last] = _literal(text)

@@ -1,0 +1,38 @@
+"""Measure a trained model on its task, on held-out text, or on pairs.
+
+  jaxlm evaluate --checkpoint=runs/task --files=dev.tsv
+  jaxlm evaluate --checkpoint=runs/mine --pairs=blimp/*.jsonl
+
+With --files, a fine-tuned model is measured on labelled rows read as in its
+config. With --pairs, a language model is asked which sentence of a pair it
+prefers (JSON lines with `sentence_good` and `sentence_bad`).
+"""
+
+import glob
+import json
+
+from jaxlm import errors, loading, run
+from jaxlm.commands import _cli
+from jaxlm.evaluation.pseudo_likelihood import pairs
+
+
+def main(argv):
+  """Prints metrics as JSON lines."""
+  parser = _cli.parser("evaluate", __doc__)
+  parser.add_argument("--checkpoint", required=True, help="workdir or HF folder")
+  parser.add_argument("--files", default="", help="labelled files")
+  parser.add_argument("--pairs", default="", help="minimal pairs")
+  parser.add_argument("--out", default="", help="folder for predictions.jsonl")
+  args = _cli.parse(parser, argv)
+  if not args.files and not args.pairs:
+    raise errors.UserError("jaxlm evaluate needs --files or --pairs.")
+  if args.files:
+    result = run.evaluate(args.checkpoint, args.files, out=args.out or None)
+    print(json.dumps(result, sort_keys=True))
+  if args.pairs:
+    found = sorted(glob.glob(args.pairs))
+    if not found:
+      raise errors.UserError(f"--pairs={args.pairs} matches no file.")
+    loaded = loading.load(args.checkpoint)
+    for file in found:
+      print(json.dumps({"file": file, **pairs(loaded, file)}, sort_keys=True))

@@ -1,0 +1,161 @@
+"""From a config to typed objects; nothing below this sees a config again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm import errors, sharding
+from jaxlm.models import assembly
+from jaxlm.objectives import objectives
+from jaxlm.optimizers import optimizers
+from jaxlm.schedules import schedules
+from jaxlm.training import durations
+from jaxlm.training.plan import TrainingPlan
+from jaxlm.types import Task
+
+_DTYPES = {
+  "float32": jnp.float32,
+  "bfloat16": jnp.bfloat16,
+  "float16": jnp.float16,
+}
+
+
+def compute_dtype(name: str):
+  """The dtype of activations; 'auto' is bfloat16 off the CPU.
+
+  Raises:
+    UserError: no such dtype.
+  """
+  if name == "auto":
+    name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+  if name not in _DTYPES:
+    raise errors.unknown("config.precision knows no", name, [*_DTYPES, "auto"])
+  return _DTYPES[name]
+
+
+def model_spec(
+  config: Mapping[str, Any],
+  facts: Mapping[str, Any],
+  start: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """The whole model spec: what the config, the data and a start tell.
+
+  Args:
+    config: the completed config.
+    facts: of the prepared data: `vocab_size`, and `classes` where labelled.
+    start: the spec of the model that `init_from` names, or None.
+
+  Raises:
+    UserError: no model in the config and none to start from.
+  """
+  spec = {**(start or {}), **config["model"]}
+  if "kind" not in spec:
+    raise errors.UserError(
+      "config.model is empty: take a config that has a model, or set "
+      "config.init_from to a workdir or a Hugging Face folder."
+    )
+  spec.setdefault("vocab_size", facts["vocab_size"])
+  if facts["vocab_size"] > spec["vocab_size"]:
+    raise errors.UserError(
+      f"The tokenizer has {facts['vocab_size']} tokens but the model only "
+      f"{spec['vocab_size']}; take the tokenizer that it was trained with."
+    )
+  classes = len(facts.get("classes", ()))
+  spec["heads"] = {
+    name: {"classes": classes, **head} if _wants_classes(head, classes) else head
+    for name, head in spec.get("heads", {}).items()
+  }
+  return spec
+
+
+def build_model(spec: Mapping[str, Any], config: Mapping[str, Any]):
+  """The Linen module of a whole spec, in the config's precision."""
+  precision = config["precision"]
+  return assembly.build(
+    spec,
+    dtype=compute_dtype(precision["compute"]),
+    param_dtype=compute_dtype(precision["params"]),
+  )
+
+
+def build(
+  config: Mapping[str, Any],
+  *,
+  spec: Mapping[str, Any],
+  train: Task,
+  validation: Task | None,
+  facts: Mapping[str, Any],
+  initial: Mapping[str, Any] | None = None,
+) -> TrainingPlan:
+  """All that the training loop needs.
+
+  Args:
+    config: the completed config (`configuration.complete`).
+    spec: the whole model spec (`model_spec`).
+    train: training batches.
+    validation: held-out batches, or None.
+    facts: of the data, for the run card.
+    initial: parameters to start from; the others are drawn.
+
+  Raises:
+    UserError: parts that do not fit each other, the data or the devices.
+  """
+  objective = objectives.build(config["objective"])
+  check_features(objective, train)
+  check_length(spec, train)
+  mesh = sharding.make_mesh(**config["mesh"])
+  sharding.check_batch(config["batch_size"], config["microbatches"], mesh)
+  tokens = train.batch_spec["inputs"].size
+  steps, budget = durations.resolve(
+    config["steps"],
+    rows=train.rows,
+    batch_size=config["batch_size"],
+    tokens_per_step=tokens,
+  )
+  optimizer = dict(config["optimizer"])
+  schedule = schedules.build(
+    config["schedule"], peak=optimizer["learning_rate"], steps=steps
+  )
+  return TrainingPlan(
+    model=build_model(spec, config),
+    objective=objective,
+    tx=optimizers.build(optimizer | {"learning_rate": schedule}),
+    schedule=schedule,
+    task=train,
+    validation=validation,
+    mesh=mesh,
+    steps=steps,
+    budget_seconds=budget,
+    config=dict(config),
+    facts=dict(facts),
+    initial=initial,
+  )
+
+
+def check_features(objective, task: Task) -> None:
+  """Raises UserError if the data lack what the objective reads."""
+  missing = [f for f in objective.features if f not in task.batch_spec]
+  if missing:
+    raise errors.UserError(
+      f"The objective '{type(objective).__name__}' reads "
+      f"{', '.join(missing)}, which the data '{task.name}' do not give; they "
+      f"give {', '.join(sorted(task.batch_spec))}. Check config.objective.kind "
+      "against config.data."
+    )
+
+
+def check_length(spec: Mapping[str, Any], task: Task) -> None:
+  """Raises UserError if rows are longer than the position table."""
+  length = task.batch_spec["inputs"].shape[1]
+  longest = spec["positions"].get("max_length")
+  if longest is not None and length > longest:
+    raise errors.UserError(
+      f"config.data.length is {length} but config.model.positions has only "
+      f"max_length {longest}: shorten the rows or enlarge the table."
+    )
+
+
+def _wants_classes(head, classes) -> bool:
+  return bool(classes) and head["kind"] in ("classify", "tag")

@@ -1,0 +1,73 @@
+"""Every shipped config: the tiny one builds, the others have their shapes."""
+
+import importlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxlm import configuration, paths
+from jaxlm.models import assembly
+
+NAMES = sorted(
+  p.stem
+  for p in configuration.SHIPPED.glob("*.py")
+  if p.stem not in ("__init__", "common", "finetune")
+)
+VARIANTS = [
+  (name, variant)
+  for name in NAMES
+  for variant in importlib.import_module(f"configs.{name}").SIZES
+]
+
+# Of the whole pre-training model, heads included (sheets bert, roberta,
+# gpt-2, mosaicbert, modernbert).
+PUBLISHED = {
+  ("bert", "base"): 110_106_428,
+  ("bert", "large"): 336_226_108,
+  ("roberta", "base"): 124_697_433,
+  ("roberta", "large"): 355_412_057,
+  ("gpt2", "small"): 124_439_808,
+  ("mosaicbert", "base"): 137_400_384,
+  ("mosaicbert", "large"): 435_221_312,
+  ("modernbert", "base"): 149_655_232,
+}
+
+
+def shapes(name, variant):
+  config = configuration.complete(configuration.load(f"{name}:{variant}"))
+  model = assembly.build(
+    config["model"], vocab_size=config["tokenizer"]["vocab_size"]
+  )
+  batch = {"inputs": jnp.ones((1, 8), jnp.int32)}
+  return jax.eval_shape(
+    lambda: nn.unbox(model.init(jax.random.key(0), batch))
+  )["params"]
+
+
+@pytest.mark.parametrize("name, variant", VARIANTS)
+def test_every_variant_has_shapes(name, variant):
+  params = shapes(name, variant)
+  count = paths.count(params)
+  assert count > 0
+  expected = PUBLISHED.get((name, variant))
+  assert expected is None or count == expected
+
+
+@pytest.mark.parametrize(
+  "variant, with_pooler",
+  [
+    ("google_tiny", 4_385_920),
+    ("mini", 11_170_560),
+    ("small", 28_763_648),
+    ("medium", 41_373_184),
+    ("base", 109_482_240),
+    ("large", 335_141_888),
+  ],
+)
+def test_bert_has_the_published_parameters(variant, with_pooler):
+  params = shapes("bert", variant)
+  pooler = params["heads_next_sentence"]["pooler"]
+  body = {k: v for k, v in params.items() if not k.startswith("heads_")}
+  assert paths.count(body) + paths.count(pooler) == with_pooler
