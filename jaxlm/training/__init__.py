@@ -1,0 +1,1 @@
+"""Training: a state, one jitted step, a loop with hooks, checkpoints, cost."""

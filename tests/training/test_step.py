@@ -1,0 +1,204 @@
+"""The train step: exact accumulation, clipping, extra arguments, NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlm import sharding
+from jaxlm.training import state as states
+from jaxlm.training import step as steps
+from tests.training import toy
+
+RATE = 0.1
+
+
+def run(*, mesh=None, count=3, tx=None, model=None, task=None, **given):
+  """Trains `count` steps of SGD with momentum; (state, metrics of each)."""
+  mesh = mesh or sharding.make_mesh(devices=jax.devices()[:1])
+  task = task or toy.task()
+  model = model or toy.ToyModel()
+  tx = tx or optax.sgd(RATE, momentum=0.9)
+  state = states.create(model, tx, task.batch_spec, seed=0, mesh=mesh)
+  step = steps.make_train_step(
+    model,
+    toy.ToyObjective(),
+    tx,
+    schedule=lambda _: jnp.float32(RATE),
+    mesh=mesh,
+    state=state,
+    **given,
+  )
+  history = []
+  for index in range(count):
+    batch = sharding.shard_batch(task.batch_at(0, index), mesh)
+    clock = steps.Clock(np.int32(index), np.int32(index))
+    state, metrics = step(state, batch, clock)
+    history.append(jax.device_get(metrics))
+  assert step._cache_size() == 1  # nothing compiled twice
+  return state, history
+
+
+def close(a, b, tolerance=1e-5):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=tolerance, atol=tolerance
+    ),
+    a,
+    b,
+  )
+
+
+@pytest.mark.parametrize("microbatches", [2, 8])
+def test_microbatches_give_the_gradient_of_the_whole_batch(microbatches):
+  whole, first = run()
+  parts, second = run(microbatches=microbatches)
+  close(whole.params, parts.params)
+  for a, b in zip(first, second):
+    close(a, b)
+
+
+def test_microbatches_are_not_a_mean_of_means():
+  """Rows weigh by their tokens: ragged rows would give another gradient."""
+  task = toy.task()
+  weights = task.batch_at(0, 0)["weights"]
+  split = steps.split_batch({"w": weights}, 2)["w"]
+  assert split[0].sum() != split[1].sum()
+  np.testing.assert_array_equal(split[0], weights[0::2])
+
+
+@pytest.mark.parametrize(
+  "sizes",
+  [
+    dict(data=8),
+    dict(data=1, fsdp=8),
+    dict(data=2, fsdp=2, tensor=2),
+    dict(data=1, fsdp=1, tensor=8),
+  ],
+)
+def test_sharded_training_equals_unsharded(sizes):
+  alone, first = run(microbatches=2)
+  spread, second = run(mesh=sharding.make_mesh(**sizes), microbatches=2)
+  close(jax.device_get(alone.params), jax.device_get(spread.params))
+  for a, b in zip(first, second):
+    close(a, b)
+
+
+def test_the_state_keeps_its_shardings():
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  state, _ = run(mesh=mesh, count=1)
+  kernel = state.params["wide"]["kernel"]
+  assert {s.data.shape for s in kernel.addressable_shards} == {(4, 8)}
+
+
+def test_the_loss_is_that_of_the_objective():
+  _, history = run(count=1)
+  model, objective, task = toy.ToyModel(), toy.ToyObjective(), toy.task()
+  state = states.create(
+    model, optax.sgd(RATE), task.batch_spec, seed=0, mesh=sharding.make_mesh()
+  )
+  batch = task.batch_at(0, 0)
+  sums = objective(
+    model, {"params": state.params}, batch, None, train=False
+  ).sums
+  token = sums["token"] / batch["weights"].sum()
+  size = sums["size"] / len(batch["inputs"])
+  got = history[0]
+  np.testing.assert_allclose(got["loss"], token + 0.01 * size, rtol=1e-6)
+  np.testing.assert_allclose(got["loss/token"], token, rtol=1e-6)
+  np.testing.assert_allclose(got["loss/size"], size, rtol=1e-6)
+  assert got["tokens"] == batch["segments"].sum()
+  assert got["step"] == 1 and got["learning_rate"] == np.float32(RATE)
+
+
+def test_clipping_bounds_the_update():
+  free, history = run(count=1, tx=optax.sgd(1.0))
+  norm = history[0]["grad_norm"]
+  fresh = states.create(
+    toy.ToyModel(),
+    optax.sgd(1.0),
+    toy.task().batch_spec,
+    seed=0,
+    mesh=sharding.make_mesh(),
+  )
+  moved = lambda state: optax.tree.norm(
+    jax.tree.map(
+      lambda a, b: np.asarray(a) - np.asarray(b), state.params, fresh.params
+    )
+  )
+  np.testing.assert_allclose(moved(free), norm, rtol=1e-5)
+  clipped, history = run(count=1, tx=optax.sgd(1.0), clip_norm=0.1)
+  np.testing.assert_allclose(moved(clipped), 0.1, rtol=1e-4)
+  assert history[0]["grad_norm"] == norm  # reported before clipping
+  loose, _ = run(count=1, tx=optax.sgd(1.0), clip_norm=1e6)
+  close(loose.params, free.params, 1e-7)
+
+
+def test_the_optimizer_gets_the_loss_and_its_closures():
+  seen = {}
+
+  def update(updates, state, params, **extra):
+    moved = jax.tree.map(lambda p: p * 1.5, params)
+    seen.update(extra)
+    again = extra["grad_fn"](params, 0)  # optax.contrib.sam passes an index
+    return updates, {
+      "value": extra["value"],
+      "same": extra["obj_fn"](params),
+      "moved": extra["obj_fn"](moved),
+      "error": optax.tree.norm(jax.tree.map(jnp.subtract, again, updates)),
+    }
+
+  zeros = dict.fromkeys(("value", "same", "moved", "error"), jnp.float32(0))
+  tx = optax.GradientTransformationExtraArgs(lambda _: zeros, update)
+  state, history = run(
+    count=1, tx=tx, model=toy.ToyModel(dropout=0.5), microbatches=2
+  )
+  got = state.opt_state
+  # The closures see the same rows and the same dropout as the step.
+  assert got["value"] == got["same"] == history[0]["loss"]
+  assert got["moved"] != got["same"]
+  assert got["error"] < 1e-6
+  assert set(seen) == {"value", "obj_fn", "grad_fn", "schedule_step"}
+
+
+def test_dropout_differs_by_step_and_microbatch_and_repeats_by_seed():
+  model = toy.ToyModel(dropout=0.5)
+  still = optax.sgd(0.0)
+  task = toy.task(rows=16, batch_size=16)
+  same = task._replace(batch_at=lambda seed, step: task.batch_at(seed, 0))
+  _, history = run(model=model, tx=still, task=same)
+  losses = [float(m["loss"]) for m in history]
+  assert len(set(losses)) == 3
+  _, again = run(model=model, tx=still, task=same)
+  assert losses == [float(m["loss"]) for m in again]
+  key = jax.random.key(0)
+  value = steps.make_value_and_grad(model, toy.ToyObjective(), 2)
+  state, _ = run(model=model, tx=still, count=1)
+  row = {k: np.repeat(v[:1], 4, 0) for k, v in task.batch_at(0, 0).items()}
+  whole = steps.make_value_and_grad(model, toy.ToyObjective(), 1)
+  (first, _), _ = value(state.params, {}, row, key)
+  (second, _), _ = whole(state.params, {}, row, key)
+  assert first != second
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_from_then_on():
+  task = toy.task(poison_step=1)
+  one, _ = run(task=task, count=1)
+  four, history = run(task=task, count=4)
+  jax.tree.map(np.testing.assert_array_equal, one, four)
+  assert [bool(m["finite"]) for m in history] == [True, False, False, False]
+  assert [int(m["step"]) for m in history] == [1, 1, 1, 1]
+  assert np.isnan(history[1]["loss"]) and np.isfinite(history[2]["loss"])
+
+
+def test_an_empty_batch_gives_zero_and_no_nan():
+  task = toy.task()
+
+  def empty(seed, step):
+    batch = dict(task.batch_at(seed, step))
+    return batch | {"weights": np.zeros_like(batch["weights"])}
+
+  _, history = run(task=task._replace(batch_at=empty), count=1)
+  assert history[0]["loss/token"] == 0 and history[0]["accuracy"] == 0
+  assert history[0]["finite"]
