@@ -56,7 +56,7 @@ def test_own_config_file(tmp_path):
     ("steps", "3 epochs", "3 epochs"),
     ("steps", "1e3", 1000),
     ("schedule.warmup", "0.1", 0.1),
-    ("schedule.warmup", "100", 100),
+    ("schedule.warmup", "100", 100.0),
     ("data.files", "corpus/*.txt", "corpus/*.txt"),
     ("data.files", "123", "123"),
     ("data.corruption.rate", "0.4", 0.4),
