@@ -136,10 +136,10 @@ def _apart(model) -> list:
   """
   names = [p.piece for p in model.pieces if p.type in (_UNKNOWN, _CONTROL)]
   rest = "|".join(
-    f"{re.escape(n[0])}(?={re.escape(n[1:])})" for n in names if len(n) > 1
+    f"(?<={re.escape(n[0])})(?={re.escape(n[1:])})" for n in names if len(n) > 1
   )
   if model.trainer_spec.byte_fallback:
-    rest += "|<(?=0x[0-9A-F]{2}>)"
+    rest += "|(?<=<)(?=0x[0-9A-F]{2}>)"
   if model.trainer_spec.model_type != _UNIGRAM or not rest:
     return []
   return [pre_tokenizers.Split(library.Regex(rest), "isolated")]
