@@ -7,6 +7,13 @@ import pytest
 
 from jaxlm.data.arrangements import Frame, Pieces, arrangements, fill, pairs
 from jaxlm.errors import UserError
+from tests.data import fakes
+
+
+@pytest.fixture
+def numbers():
+  return fakes.NumberTokenizer()
+
 
 CLS, SEP = 2, 3
 

@@ -8,6 +8,13 @@ import pytest
 
 from jaxlm.data import _shards, cache
 from jaxlm.errors import UserError
+from tests.data import fakes
+
+
+@pytest.fixture
+def numbers():
+  return fakes.NumberTokenizer()
+
 
 SOURCES = {
   "files": [{"name": "a.txt", "bytes": 3, "sha256": "aa", "path": "/x/a.txt"}]

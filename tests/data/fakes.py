@@ -1,9 +1,8 @@
-"""Fixtures of the data tests: a tokenizer small enough to check by hand."""
+"""A tokenizer small enough to check by hand."""
 
 import hashlib
 
 import numpy as np
-import pytest
 
 
 class NumberTokenizer:
@@ -34,8 +33,3 @@ class NumberTokenizer:
     if b is not None:
       ids, types = [*ids, *b, 3], types + [1] * (len(b) + 1)
     return ids, types
-
-
-@pytest.fixture
-def numbers():
-  return NumberTokenizer()
