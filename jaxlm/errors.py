@@ -17,6 +17,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
   """The one sentence for a name that is not in a list of names."""
   known = sorted(str(k) for k in known)
-  return UserError(
-    f"{what} '{name}'.{nearest(name, known)} Known: {', '.join(known)}."
-  )
+  listed = f" Known: {', '.join(known)}." if known else ""
+  return UserError(f"{what} '{name}'.{nearest(name, known)}{listed}")

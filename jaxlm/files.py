@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -27,11 +28,22 @@ def replacing(path, mode: str = "w") -> Iterator[Any]:
       yield file
       file.flush()
       os.fsync(file.fileno())
+    os.chmod(temporary, _mode(path))
     os.replace(temporary, path)
   except BaseException:
     with contextlib.suppress(FileNotFoundError):
       os.unlink(temporary)
     raise
+
+
+def _mode(path: pathlib.Path) -> int:
+  """Permissions of the old file, or what the umask gives a new one."""
+  if path.exists():
+    return stat.S_IMODE(path.stat().st_mode)
+  # The umask can only be read by setting it.
+  mask = os.umask(0o022)
+  os.umask(mask)
+  return 0o666 & ~mask
 
 
 def write_json(path, value, *, indent: int | None = 2) -> None:

@@ -1,5 +1,6 @@
 """From the model spec of a config to a Linen module."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from jaxlm.layers.heads import heads as head_parts
 from jaxlm.layers.mixers import mixers
 from jaxlm.layers.norms import norms
 from jaxlm.layers.positions import positions as position_parts
+from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
 from jaxlm.layers.stacks import stacks
 from jaxlm.models import models
@@ -35,6 +37,7 @@ _KEYS = (
   "heads",
   "initializer",
 )
+_NEEDED = ("kind", "width", "embeddings", "positions")
 _LAYER_KEYS = ("block", "mixer", "feedforward")
 
 
@@ -49,13 +52,9 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
   Raises:
     UserError: an unknown key, kind or field, or parts that do not fit.
   """
-  for key in spec:
-    if key not in _KEYS:
-      raise errors.unknown("config.model has no key", key, _KEYS)
+  _check_keys(spec)
   order = layer_order(spec)
-  initializer = Initializer(
-    **{"depth": len(order), **spec.get("initializer", {})}
-  )
+  initializer = _initializer(spec.get("initializer", {}), len(order))
   norm = dict(spec.get("norm", {"kind": "layer_norm"}))
   given = {"param_dtype": jnp.float32, **given}
   given |= {"width": spec["width"], "dtype": dtype, "initializer": initializer}
@@ -70,15 +69,18 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
     name: head_parts.build(head, norm=norm, **with_dropout)
     for name, head in spec.get("heads", {}).items()
   }
+  inside = inside_mixers(spec)
   layers = [
-    _layer(spec["layers"][name], norm=make_norm, **with_dropout)
+    _layer(spec["layers"][name], inside, norm=make_norm, **with_dropout)
     for name in order
   ]
   stack = spec.get("stack", {"kind": "sequential"})
   model = models.build(
     {"kind": spec["kind"]},
     embeddings=embedding_parts.build(spec["embeddings"], **given),
-    positions=position_parts.build(spec["positions"], **_heads_of(spec), **given),
+    positions=position_parts.build(
+      spec["positions"], **shared_heads(spec), **given
+    ),
     stack=stacks.build(stack, layers=tuple(layers), order=order),
     heads=heads,
     input_norm=make_norm() if spec.get("input_norm", False) else None,
@@ -114,14 +116,43 @@ def layer_order(spec: Mapping[str, Any]) -> tuple[str, ...]:
   return tuple(order[i % len(order)] for i in range(depth))
 
 
-def _layer(spec, **given):
+def _check_keys(spec):
   for key in spec:
-    if key not in _LAYER_KEYS:
-      raise errors.unknown("A layer has no slot", key, _LAYER_KEYS)
-  mixer = dict(spec["mixer"])
+    if key not in _KEYS:
+      raise errors.unknown("config.model has no key", key, _KEYS)
+  for key in _NEEDED:
+    if key not in spec:
+      raise errors.UserError(
+        f"config.model has no '{key}', which every model needs; it has: "
+        f"{', '.join(sorted(spec))}."
+      )
+  for name, layer in spec.get("layers", {}).items():
+    for key in layer:
+      if key not in _LAYER_KEYS:
+        raise errors.unknown(
+          f"config.model.layers.{name} has no slot", key, _LAYER_KEYS
+        )
+    for key in _LAYER_KEYS:
+      if key not in layer:
+        raise errors.UserError(
+          f"config.model.layers.{name} has no '{key}'; a layer needs "
+          f"{', '.join(_LAYER_KEYS)}."
+        )
+
+
+def _initializer(spec, depth) -> Initializer:
+  known = [field.name for field in dataclasses.fields(Initializer)]
+  for key in spec:
+    if key not in known:
+      raise errors.unknown("config.model.initializer has no key", key, known)
+  return Initializer(**{"depth": depth, **spec})
+
+
+def _layer(spec, inside, **given):
+  mixer = {**inside, **spec["mixer"]}
   # Rotary positions act inside the mixer and may differ between layers.
   if isinstance(mixer.get("positions"), Mapping):
-    mixer["positions"] = position_parts.build(mixer["positions"])
+    mixer["positions"] = _turning(mixer["positions"])
   # The model's dropout is the blocks'; mixers and feed-forwards have places
   # for dropout of their own, which a config sets by name.
   inner = {k: v for k, v in given.items() if k not in ("norm", "dropout")}
@@ -133,7 +164,46 @@ def _layer(spec, **given):
   )
 
 
-def _heads_of(spec) -> dict[str, int]:
+def _turns(spec) -> bool:
+  """Whether a position spec acts on queries and keys."""
+  part = position_parts.entry(position_parts.check(spec)).build
+  return part.at_query_key is not Positions.at_query_key
+
+
+def _turning(spec):
+  """Positions for inside a mixer.
+
+  Raises:
+    UserError: they act elsewhere, so a mixer would ignore them.
+  """
+  if not _turns(spec) and spec["kind"] != "none":
+    raise errors.UserError(
+      f"position '{spec['kind']}' does not act inside a mixer: give it as "
+      "config.model.positions."
+    )
+  return position_parts.build(spec)
+
+
+def inside_mixers(spec: Mapping[str, Any]) -> dict[str, Any]:
+  """What config.model.positions gives to mixers that have none of their own.
+
+  Raises:
+    UserError: positions on queries and keys, and a mixer that has no such.
+  """
+  if not _turns(spec["positions"]):
+    return {}
+  for name, layer in spec["layers"].items():
+    kind = mixers.check(layer["mixer"])
+    if "positions" not in mixers.fields(kind):
+      raise errors.UserError(
+        f"config.model.positions is '{spec['positions']['kind']}', which acts "
+        f"on queries and keys, but config.model.layers.{name}.mixer is "
+        f"'{kind}', which has none."
+      )
+  return {"positions": spec["positions"]}
+
+
+def shared_heads(spec: Mapping[str, Any]) -> dict[str, int]:
   """The heads that all mixers share, for positions that act on scores."""
   counts = {
     layer["mixer"]["heads"]

@@ -21,6 +21,20 @@ class Sampling(NamedTuple):
   top_k: int = 0
   top_p: float = 1.0
 
+  def check(self) -> None:
+    """Raises UserError for a value out of its range."""
+    if self.temperature < 0.0:
+      raise errors.UserError(f"temperature is {self.temperature}, under 0.")
+    if self.top_k < 0:
+      raise errors.UserError(f"top_k is {self.top_k}; 0 keeps all tokens.")
+    if not 0.0 < self.top_p <= 1.0:
+      raise errors.UserError(
+        f"top_p is {self.top_p}; it is over 0, and 1 keeps all tokens."
+      )
+
+
+GREEDY = Sampling()
+
 
 def choose(logits, key, sampling: Sampling):
   """Next tokens [batch] from logits [batch, vocab]."""
@@ -49,7 +63,7 @@ def generate(
   *,
   max_new_tokens: int,
   key,
-  sampling: Sampling = Sampling(),
+  sampling: Sampling = GREEDY,
   segments=None,
   eos_id: int | None = None,
   pad_id: int = 0,
@@ -71,8 +85,10 @@ def generate(
     [batch, max_new_tokens] int32.
 
   Raises:
-    UserError: prompt and continuation are longer than the position table.
+    UserError: prompt and continuation are longer than the position table, or
+      a sampling value is out of its range.
   """
+  sampling.check()
   total = prompts.shape[1] + max_new_tokens
   longest = model.positions.longest()
   if longest is not None and total > longest:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlm import errors
 from jaxlm.context import capture
 from jaxlm.layers import primitives
 from jaxlm.layers.mixers import mixers
@@ -52,6 +53,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x, ctx, kv=None):
+    self._check()
     kv = x if kv is None else kv
     query = self._heads(x, "query", self.heads)
     key = self._heads(kv, "key", self.key_heads or self.heads)
@@ -66,6 +68,18 @@ class Attention(nn.Module):
     return self._dense(
       self.width, ("heads", "embed"), self.initializer.output(), "output"
     )(out)
+
+  def _check(self):
+    if not self.head_dim and self.width % self.heads:
+      raise errors.UserError(
+        f"attention: heads={self.heads} do not divide width={self.width}; "
+        "change one, or set head_dim."
+      )
+    if self.key_heads and self.heads % self.key_heads:
+      raise errors.UserError(
+        f"attention: key_heads={self.key_heads} do not divide "
+        f"heads={self.heads}."
+      )
 
   def _dense(self, features, axes, init, name):
     return primitives.dense(

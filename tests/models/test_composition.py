@@ -1,0 +1,87 @@
+"""Parts of all families compose: they build, run and differentiate."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlm import paths
+from jaxlm.layers.blocks import blocks
+from jaxlm.layers.embeddings import embeddings
+from jaxlm.layers.feedforwards import feedforwards
+from jaxlm.layers.norms import norms
+from jaxlm.layers.positions import positions
+from jaxlm.layers.stacks import stacks
+from jaxlm.models import assembly
+from tests import tiny
+
+SLOTS = (positions, blocks, feedforwards, stacks, norms, embeddings)
+ALL = tuple(itertools.product(*(slot.kinds() for slot in SLOTS)))
+
+
+def covering(designs) -> list:
+  """Few designs that together hold every pair of kinds of two slots."""
+  pairs = lambda d: set(itertools.combinations(enumerate(d), 2))
+  left, chosen = set().union(*map(pairs, designs)), []
+  while left:
+    chosen.append(max(designs, key=lambda d: len(pairs(d) & left)))
+    left -= pairs(chosen[-1])
+  return chosen
+
+
+def spec_of(design) -> dict:
+  position, block, feedforward, stack, norm, embedding = design
+  example = lambda family, kind: {"kind": kind, **family.entry(kind).example}
+  own = lambda family, kind: {
+    k: v
+    for k, v in example(family, kind).items()
+    if k not in ("width", "vocab_size", "heads")
+  }
+  return tiny.model_spec(
+    positions=own(positions, position),
+    norm=own(norms, norm),
+    layers=dict(
+      layer=tiny.layer(
+        block=own(blocks, block), feedforward=own(feedforwards, feedforward)
+      )
+    ),
+    depth=2 if stack != "sequential" else 1,
+    stack=own(stacks, stack),
+    embeddings=own(embeddings, embedding),
+    input_norm=True,
+    final_norm=True,
+  )
+
+
+def loss(model, params, batch):
+  hidden = model.apply(params, batch)["hidden"]
+  weights = jnp.sin(jnp.arange(hidden.size)).reshape(hidden.shape)
+  return jnp.sum(hidden * weights * (batch["segments"] > 0)[..., None])
+
+
+@pytest.mark.slow
+def test_every_combination_builds_and_differentiates():
+  batch = tiny.batch()
+  for design in ALL:
+    model = assembly.build(spec_of(design))
+    boxed = tiny.shapes(model, batch)
+    shapes = jax.eval_shape(lambda: tiny.fill(boxed))
+    value, gradient = jax.eval_shape(
+      lambda p, m=model: jax.value_and_grad(lambda q: loss(m, q, batch))(p),
+      shapes,
+    )
+    assert value.shape == (), design
+    assert jax.tree.structure(gradient) == jax.tree.structure(shapes), design
+
+
+@pytest.mark.parametrize("design", covering(ALL), ids="-".join)
+def test_every_pair_of_parts_runs(design):
+  batch = tiny.batch()
+  model, params = tiny.build(spec_of(design))
+  gradients = jax.jit(jax.grad(lambda p: loss(model, p, batch)))(params)
+  for path, gradient in paths.flatten(gradients).items():
+    assert np.isfinite(np.asarray(gradient)).all(), path
+    if not path.endswith("key/bias"):  # softmax ignores it
+      assert np.abs(np.asarray(gradient)).max() > 1e-6, path
