@@ -14,9 +14,8 @@ def loaded():
 def _slow(loaded, text):
   """Softmax at every mask of one unpadded row."""
   ids = [2, *loaded.tokenizer.encode(text, specials=True), 3]
-  batch = {"inputs": np.array([ids], np.int32)}
-  logits = loaded.model.apply(loaded.variables, batch)["masked_lm"][0]
-  logits = np.asarray(logits, np.float64)[np.array(ids) == 4]
+  logits = toys.forward(loaded, ids, "masked_lm").astype(np.float64)
+  logits = logits[np.array(ids) == 4]
   shares = np.exp(logits - logits.max(-1, keepdims=True))
   return shares / shares.sum(-1, keepdims=True)
 

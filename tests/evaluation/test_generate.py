@@ -1,4 +1,3 @@
-import jax
 import numpy as np
 import pytest
 
@@ -18,9 +17,8 @@ def _greedy(loaded, prompt, new):
   """The likeliest next token by a full forward each, until the end."""
   ids, tokens = loaded.tokenizer.encode(prompt), []
   for _ in range(new):
-    batch = {"inputs": np.array([ids], np.int32)}
-    logits = loaded.model.apply(loaded.variables, batch)["causal_lm"]
-    token = int(np.argmax(logits[0, -1]))
+    logits = toys.forward(loaded, ids, "causal_lm")
+    token = int(np.argmax(logits[-1]))
     if token == loaded.tokenizer.eos_id:
       return tokens, True
     ids, tokens = [*ids, token], [*tokens, token]
@@ -37,25 +35,19 @@ def test_greedy_equals_full_forwards(loaded):
 
 
 def test_the_end_of_text_stops(loaded):
-  # A model whose every logit is that of the end of text: its own row of the
-  # token table, made long.
+  # The last norm gives one vector whatever comes in, and the end of text's
+  # row of the tied table points that way.
   params = loaded.variables["params"]
+  one = np.eye(16, dtype=np.float32)[0]
   table = np.array(params["embeddings"]["table"])
-  norm = params["final_norm"]
-  table[:] = 0
-  table[0] = 1
-  bias = {key: np.zeros_like(v) for key, v in norm.items()}
-  bias["bias"] = np.ones_like(bias["bias"])
-  variables = {
-    "params": {
-      **params,
-      "embeddings": {**params["embeddings"], "table": table},
-      "final_norm": bias,
-    }
+  table[:, 0] = 0
+  table[0, 0] = 9
+  params = params | {
+    "final_norm": {"norm": {"scale": 0 * one, "bias": one}},
+    "embeddings": {"table": table},
   }
-  [item] = generate_text(
-    loaded._replace(variables=variables), ["the cat"], max_new_tokens=4
-  )
+  ends = loaded._replace(variables={"params": params})
+  [item] = generate_text(ends, ["the cat"], max_new_tokens=4)
   assert item == ("the cat", [], True)
 
 
@@ -78,9 +70,8 @@ def test_top_k_of_one_is_greedy(loaded):
 
 def test_an_empty_prompt_starts_from_the_beginning_of_text(loaded):
   [item] = generate_text(loaded, [""], max_new_tokens=3)
-  batch = {"inputs": np.zeros((1, 1), np.int32)}
-  logits = loaded.model.apply(loaded.variables, batch)["causal_lm"]
-  first = int(np.argmax(logits[0, -1]))
+  logits = toys.forward(loaded, [0], "causal_lm")
+  first = int(np.argmax(logits[-1]))
   assert item.tokens[:1] == ([first] if first else [])
 
 
@@ -103,4 +94,3 @@ def test_the_last_positions_are_used(loaded):
   [item] = generate_text(loaded, ["the cat"], max_new_tokens=30)
   tokens, ended = _greedy(loaded, "the cat", 30)
   assert (item.tokens, item.ended) == (tokens, ended)
-  assert jax.config.jax_numpy_rank_promotion == "raise"

@@ -29,7 +29,7 @@ def _causal_rows(rng, count=7, length=6):
 def test_perplexity_counts_every_row_once():
   loaded = toys.causal()
   rows = _causal_rows(np.random.default_rng(0))
-  outputs = loaded.model.apply(loaded.variables, rows)["causal_lm"]
+  outputs = toys.jitted(loaded.model, "causal_lm")(loaded.variables, rows)
   logs = _log_softmax(outputs)
   chosen = np.take_along_axis(logs, rows["targets"][..., None], -1)[..., 0]
   weights, right = rows["weights"], logs.argmax(-1) == rows["targets"]
@@ -59,7 +59,9 @@ def test_masked_lm_reads_the_predictions_alone():
     predict_ids=rng.integers(5, 20, (5, 2)).astype(np.int32),
     predict_weights=np.array([[1, 1], [1, 0], [1, 1], [0, 0], [1, 1]], "f4"),
   )
-  logs = _log_softmax(loaded.model.apply(loaded.variables, rows)["masked_lm"])
+  logs = _log_softmax(
+    toys.jitted(loaded.model, "masked_lm")(loaded.variables, rows)
+  )
   chosen = np.take_along_axis(logs, rows["predict_ids"][..., None], -1)[..., 0]
   loss = -(chosen * rows["predict_weights"]).sum() / 7
   found = predict.evaluate(loaded, toys.task_of(rows, 2), "masked_lm")

@@ -131,4 +131,5 @@ def test_real_blimp(shared):
   terms = {pair.uid: pair.term for pair in found}
   assert len(found) == 1000 * len(terms)
   assert terms["passive_1"] == "argument_structure"
-  assert all(pair.good != pair.bad for pair in found)
+  # Seven published pairs hold one sentence twice: always wrong, as ties are.
+  assert sum(pair.good == pair.bad for pair in found) == 7

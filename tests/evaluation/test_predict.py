@@ -37,9 +37,9 @@ def rows():
 def _one_by_one(loaded, rows, head):
   return np.concatenate(
     [
-      loaded.model.apply(
+      toys.jitted(loaded.model, head)(
         loaded.variables, {k: v[i : i + 1] for k, v in rows.items()}
-      )[head]
+      )
       for i in range(len(rows["inputs"]))
     ]
   )
@@ -124,8 +124,8 @@ def test_label_names_decide_not_their_order(classifier, rows):
   task = toys.task_of(rows | {"labels": ids[rows["labels"]]}, 4)
   assert predict.evaluate(classifier, task, classes=turned) == plain
   assert predict.evaluate(classifier, task) != plain
-  with pytest.raises(errors.UserError, match="'neq'. Did you mean 'neg'"):
-    predict.evaluate(classifier, task, classes=("pos", "neq", "neu"))
+  with pytest.raises(errors.UserError, match="'neh'. Did you mean 'ne[gu]'"):
+    predict.evaluate(classifier, task, classes=("pos", "neh", "neu"))
 
 
 def test_unnamed_classes_take_the_names_of_the_data(classifier, rows, tmp_path):
@@ -180,7 +180,6 @@ def test_tagging_is_scored_by_sentence(rows, tmp_path):
 
 def test_broken_models_are_told(classifier, rows):
   head = classifier.variables["params"]
-  broken = {"params": {**head, "heads_classify": None}}
   broken = {
     "params": {
       key: value

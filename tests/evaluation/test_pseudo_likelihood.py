@@ -45,9 +45,8 @@ def _brute_force(loaded, sentence, masks_of):
     for other in range(len(own)):
       if masks_of(token, other, words):
         row[1 + other] = tokenizer.mask_id
-    batch = {"inputs": np.array([row], np.int32)}
-    outputs = loaded.model.apply(loaded.variables, batch)["masked_lm"]
-    scores.append(_log_softmax(outputs[0, 1 + token])[own[token]])
+    logits = toys.forward(loaded, row, "masked_lm")[1 + token]
+    scores.append(_log_softmax(logits)[own[token]])
   return np.array(scores)
 
 
@@ -177,8 +176,7 @@ def test_buckets_are_few_and_never_pass_the_positions():
 def _left_to_right(loaded, sentence):
   own = loaded.tokenizer.encode(sentence)
   row = [loaded.tokenizer.bos_id, *own]
-  batch = {"inputs": np.array([row], np.int32)}
-  logits = loaded.model.apply(loaded.variables, batch)["causal_lm"][0]
+  logits = toys.forward(loaded, row[:-1], "causal_lm")
   return [_log_softmax(logits[i])[token] for i, token in enumerate(own)]
 
 
@@ -198,19 +196,17 @@ def test_log_likelihood_equals_brute_force(causal):
 
 
 def test_probabilities_of_all_texts_sum_to_one(causal):
+  # All texts of two words, and those that end after none or one.
   words = causal.tokenizer.pieces[1:]
   two = [f"{a} {b}" for a in words for b in words]
-  # Sentences that hold the end of text are left out, so a bit is missing.
   total = np.exp(likelihood.log_likelihood(causal, two)).sum()
-  end = 0
-  for first in words:
-    batch = {"inputs": np.array([[0, causal.tokenizer.encode(first)[0]]], "i4")}
-    logits = causal.model.apply(causal.variables, batch)["causal_lm"][0]
-    logs = [_log_softmax(row) for row in logits]
-    end += math.exp(logs[0][batch["inputs"][0, 1]] + logs[1][0])
-  batch = {"inputs": np.zeros((1, 1), np.int32)}
-  logits = causal.model.apply(causal.variables, batch)["causal_lm"][0, 0]
-  assert total + end + math.exp(_log_softmax(logits)[0]) == pytest.approx(1)
+  start = _log_softmax(toys.forward(causal, [0], "causal_lm")[0])
+  total += math.exp(start[0])
+  for word in words:
+    [token] = causal.tokenizer.encode(word)
+    after = _log_softmax(toys.forward(causal, [0, token], "causal_lm")[1])
+    total += math.exp(start[token] + after[0])
+  assert total == pytest.approx(1, abs=1e-5)
 
 
 def test_rows_within_memory():

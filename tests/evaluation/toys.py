@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 import tokenizers
@@ -11,6 +10,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.models import assembly
 from jaxlm.types import Task
+from tests import tiny
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = [*"abcdefghijklmn", "the", "cat", "dog", "sat", "ran"]
@@ -74,9 +74,9 @@ def build(kind: str, heads: dict, vocab_size: int, *, seed=0, length=32):
     heads=heads,
   )
   model = assembly.build(spec)
-  batch = {"inputs": np.ones((1, 4), np.int32)}
-  variables = nn.unbox(model.init(jax.random.key(seed), batch))
-  return model, jax.tree.map(lambda x: 8 * np.asarray(x), variables)
+  shapes = tiny.shapes(model, {"inputs": np.ones((1, 4), np.int32)})
+  variables = tiny.fill(shapes, seed=seed)
+  return model, jax.tree.map(np.asarray, variables)
 
 
 def masked(**heads) -> Loaded:
@@ -91,6 +91,28 @@ def causal() -> Loaded:
   heads = {"causal_lm": dict(kind="causal_lm")}
   model, variables = build("decoder", heads, tokenizer.vocab_size)
   return Loaded(model, variables, tokenizer)
+
+
+_COMPILED: dict = {}
+
+
+def jitted(model, head: str):
+  """(variables, batch) -> the output of a head."""
+  key = (id(model), head)
+  if key not in _COMPILED:
+    run = jax.jit(lambda variables, batch: model.apply(variables, batch)[head])
+    _COMPILED[key] = (model, run)  # the model stays alive, and so its id
+  return _COMPILED[key][1]
+
+
+def forward(loaded: Loaded, ids: list[int], head: str) -> np.ndarray:
+  """Outputs of one row [len(ids), ...], padded on the right to 32 tokens."""
+  inputs = np.zeros((1, 32), np.int32)
+  inputs[0, : len(ids)] = ids
+  segments = (np.arange(32)[None] < len(ids)).astype(np.int32)
+  batch = {"inputs": inputs, "segments": segments}
+  outputs = jitted(loaded.model, head)(loaded.variables, batch)
+  return np.asarray(outputs)[0, : len(ids)]
 
 
 def task_of(rows: dict, size: int, name="toy") -> Task:

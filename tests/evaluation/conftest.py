@@ -1,0 +1,1 @@
+from tests.tiny import quick_compilation as quick_compilation
