@@ -144,12 +144,17 @@ class Tokenizer:
     """How many tokens `bracket` adds."""
     return (self._pair if pair else self._single).overhead
 
+  @property
+  def front(self) -> int:
+    """How many tokens `bracket` puts in front of the first text."""
+    return len(self._single.around[0])
+
   def summary_position(self, ids: Sequence[int]) -> int:
     """Where a bracketed row is read as a whole: the first token or the last.
 
     The last where nothing stands in front, as with GPT-2.
     """
-    return 0 if self._single.around[0] else len(ids) - 1
+    return 0 if self.front else len(ids) - 1
 
   def id_to_token(self, index: int) -> str | None:
     """The piece of an id as the vocabulary spells it."""

@@ -1,0 +1,293 @@
+"""Labelled data for fine-tuning: classes, scores or tags from files.
+
+TSV (without quoting), CSV, JSONL and CoNLL files, plain or compressed; single
+texts, pairs and tagged words. No TensorFlow.
+"""
+
+import dataclasses
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlm import errors
+from jaxlm.data import (
+  _labelled_arrays,
+  _labelled_rows,
+  _labelled_tasks,
+  _vocabulary,
+  datasets,
+  order,
+  sources,
+)
+from jaxlm.data._labelled_rows import Row
+from jaxlm.data.prepared import Prepared
+from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.types import Task
+
+TASKS = ("classification", "regression", "tagging")
+_SPLIT = 2**62  # stands for an epoch that training never reaches
+
+
+@datasets.register(
+  "labelled", paper="arXiv:1810.04805", example={"files": "train.tsv"}
+)
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+  """Rows with a label.
+
+  Attributes:
+    files: training files: a path, folder, pattern, or several with commas.
+    validation_files: held-out files.
+    text: column or field of the text; of CoNLL files the column of the word,
+      by number (by name in .conllu), the first by default.
+    pair: column or field of the second text; "" for none.
+    label: column or field of the label; of CoNLL files the last by default.
+    header: whether the first row of TSV and CSV files names the columns;
+      without, columns are given by number, from 0.
+    delimiter: between columns; by default tab for .tsv and .txt, comma for
+      .csv. Tab-separated files know no quotes.
+    task: "classification", "regression" or "tagging".
+    length: tokens a row, special tokens included. Longer texts are cut, pairs
+      from the longer text; tagged sentences go on in a further row.
+    validation_share: share of the rows held out by chance where there are no
+      validation files; 0 for no validation.
+    classes: labels in the order of their ids; by default those of the
+      training files, sorted.
+  """
+
+  files: str = ""
+  validation_files: str = ""
+  text: str | int = "sentence"
+  pair: str | int = ""
+  label: str | int = "label"
+  header: bool = True
+  delimiter: str = ""
+  task: str = "classification"
+  length: int = 128
+  validation_share: float = 0.1
+  classes: Sequence[str] = ()
+
+  def prepare(
+    self,
+    *,
+    tokenizer: Tokenizer | Mapping[str, Any],
+    workdir,
+    batch_size: int,
+    seed: int,
+    report: Callable[[str], None] = print,
+  ) -> Prepared:
+    """Reads, tokenizes and splits the rows.
+
+    Args:
+      tokenizer: a Tokenizer, or a spec: then a vocabulary is trained on the
+        training texts, or read.
+      workdir: the tokenizer is kept in its folder `tokenizer`.
+      batch_size: rows of a global batch.
+      seed: of the held-out share and of a vocabulary's sample.
+      report: told what was read, cut and skipped.
+
+    Raises:
+      UserError: files, rows or labels that do not fit, with file and line.
+    """
+    self._check()
+    fingerprint = sources.fingerprint(self.files)
+    tokenizer = _vocabulary.obtain(
+      tokenizer,
+      pathlib.Path(workdir) / "tokenizer",
+      documents=self._documents,
+      sources=fingerprint,
+      seed=seed,
+      report=report,
+    )
+    classes, counts = self._classes()
+    train = self._encode(self.files, "data.files", tokenizer, classes)
+    train, held_out = self._split(train, tokenizer, classes, seed)
+    report(_summary(train, held_out, self.length, self.task))
+    facts = {
+      "vocab_size": tokenizer.vocab_size,
+      "tokenizer_sha256": tokenizer.sha256,
+      "task": self.task,
+      "length": self.length,
+      "sources": fingerprint,
+      "validation_sources": self._validation_fingerprint(),
+      "rows": train.rows,
+      "validation_rows": held_out.rows if held_out else 0,
+      "cut_rows": train.cut,
+      "blank_rows": train.blank,
+    }
+    if self.task != "regression":
+      facts |= {"classes": list(classes), "labels": counts}
+    fixed = (batch_size, self.length, tokenizer.pad_id)
+    return Prepared(
+      tokenizer,
+      _labelled_tasks.training(train, *fixed),
+      held_out and _labelled_tasks.evaluation(held_out, *fixed, "validation"),
+      facts,
+    )
+
+  def evaluation(
+    self,
+    files,
+    *,
+    tokenizer: Tokenizer,
+    batch_size: int,
+    classes: Sequence[str] = (),
+    key: str = "files",
+  ) -> Task:
+    """Other files laid out alike, as a Task in the order of their rows.
+
+    Args:
+      files: what `data.files` may be.
+      tokenizer: of the model.
+      batch_size: rows of a batch; the last is filled up with weight 0.
+      classes: label strings in the order of the model's ids; not for scores.
+      key: what messages call `files`.
+
+    Raises:
+      UserError: files, rows or labels that do not fit, with file and line.
+    """
+    self._check()
+    data = self._encode(files, key, tokenizer, tuple(classes))
+    return _labelled_tasks.evaluation(
+      data, batch_size, self.length, tokenizer.pad_id, "evaluation"
+    )
+
+  def _check(self) -> None:
+    if self.task not in TASKS:
+      raise errors.unknown("data.task cannot be", self.task, TASKS)
+    if not 0 <= self.validation_share < 1:
+      raise errors.UserError(
+        "data.validation_share should be at least 0 and below 1, found "
+        f"{self.validation_share}."
+      )
+    if self.task == "tagging" and self.pair != "":
+      raise errors.UserError(
+        f"data.pair='{self.pair}': tagging reads one text, set it to ''."
+      )
+
+  @property
+  def _layout(self) -> _labelled_rows.Layout:
+    return _labelled_rows.Layout(
+      self.text,
+      self.pair,
+      self.label,
+      self.header,
+      self.delimiter,
+      self.task == "tagging",
+    )
+
+  def _rows(self, files, key):
+    return _labelled_rows.read(files, key, self._layout)
+
+  def _documents(self):
+    for row in self._rows(self.files, "data.files"):
+      yield row.text if isinstance(row.text, str) else " ".join(row.text)
+      if row.pair:
+        yield row.pair
+
+  def _classes(self) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Class names in the order of their ids, and how often each occurs."""
+    if self.task == "regression":
+      return (), {}
+    counts: Counter[str] = Counter()
+    for row in self._rows(self.files, "data.files"):
+      counts.update([row.label] if isinstance(row.label, str) else row.label)
+    classes = tuple(map(str, self.classes)) or _sorted(counts)
+    if len(classes) < 2:
+      raise errors.UserError(
+        f"data.label='{self.label}': '{self.files}' has one class only, "
+        f"'{classes[0]}'. Is it the right column?"
+      )
+    return classes, {name: counts[name] for name in classes}
+
+  def _encode(self, files, key, tokenizer, classes):
+    room = self.length - tokenizer.overhead(self.pair != "")
+    if room < 1:
+      raise errors.UserError(
+        f"data.length={self.length} leaves no room for text beside "
+        f"{self.length - room} special tokens."
+      )
+    rows = self._rows(files, key)
+    ids = {name: i for i, name in enumerate(classes)}
+    if self.task == "tagging":
+      data = _labelled_arrays.tagged(
+        rows,
+        tokenizer,
+        self.length,
+        lambda row: [_class_id(row, tag, ids) for tag in row.label],
+      )
+    else:
+      scored = self.task == "regression"
+      data = _labelled_arrays.texts(
+        rows,
+        tokenizer,
+        self.length,
+        _score if scored else lambda row: _class_id(row, row.label, ids),
+        np.float32 if scored else np.int32,
+      )
+    if not data.rows:
+      raise errors.UserError(f"{key}='{files}': every text is blank.")
+    return data
+
+  def _split(self, train, tokenizer, classes, seed):
+    """(training rows, held-out rows or None)."""
+    if self.validation_files:
+      return train, self._encode(
+        self.validation_files, "data.validation_files", tokenizer, classes
+      )
+    held = round(self.validation_share * train.rows)
+    if not held:
+      return train, None
+    rows = order.permutation(seed, _SPLIT, train.rows)
+    apart = train.take(np.sort(rows[:held]))._replace(cut=0, blank=0)
+    return train.take(np.sort(rows[held:])), apart
+
+  def _validation_fingerprint(self):
+    if not self.validation_files:
+      return []
+    return sources.fingerprint(self.validation_files)
+
+
+def _class_id(row: Row, label: str, ids: Mapping[str, int]) -> int:
+  if label not in ids:
+    raise errors.unknown(f"{row.where} has an unknown label", label, ids)
+  return ids[label]
+
+
+def _score(row: Row) -> float:
+  try:
+    score = float(row.label)
+  except ValueError:
+    score = float("nan")
+  if not np.isfinite(score):
+    raise errors.UserError(
+      f"{row.where}: the label of a regression should be a number, found "
+      f"'{row.label}'."
+    )
+  return score
+
+
+def _sorted(labels) -> tuple[str, ...]:
+  """By number where all labels are integers, else by text."""
+  try:
+    return tuple(sorted(labels, key=int))
+  except ValueError:
+    return tuple(sorted(labels))
+
+
+def _summary(train, held_out, length: int, task: str) -> str:
+  text = f"Labelled data: {train.rows:,} training rows"
+  if held_out:
+    text += f", {held_out.rows:,} held out"
+  parts = (train, held_out) if held_out else (train,)
+  cut = sum(part.cut for part in parts)
+  blank = sum(part.blank for part in parts)
+  done = "go on in a further row" if task == "tagging" else "were cut"
+  if cut:
+    text += f"; {cut:,} longer than {length} tokens {done}"
+  if blank:
+    text += f"; {blank:,} blank rows were left out"
+  return f"{text}."
