@@ -13,10 +13,10 @@ _given = os.environ.get("XLA_FLAGS", "")
 _missing = [f"{k}={v}" for k, v in _FLAGS.items() if k not in _given]
 os.environ["XLA_FLAGS"] = " ".join([_given, *_missing])
 
-import pathlib
+import pathlib  # noqa: E402
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -54,14 +54,16 @@ class Checkpoints:
     self.folder = pathlib.Path(folder).absolute()
     _refuse_incomplete(self.folder)
     _quiet()
-    policy = preservation_policy.AnyPreservationPolicy([
-      preservation_policy.LatestN(keep),
-      preservation_policy.BestN(
-        get_metric_fn=lambda metrics: -metrics[_LOSS],
-        n=1,
-        keep_checkpoints_without_metrics=False,
-      ),
-    ])
+    policy = preservation_policy.AnyPreservationPolicy(
+      [
+        preservation_policy.LatestN(keep),
+        preservation_policy.BestN(
+          get_metric_fn=lambda metrics: -metrics[_LOSS],
+          n=1,
+          keep_checkpoints_without_metrics=False,
+        ),
+      ]
+    )
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
@@ -333,8 +335,10 @@ class _disk_errors:
       return
     folder = self._checkpoints.folder
     good = max(_steps(folder), default=None)
-    kept = "There is no checkpoint yet" if good is None else (
-      f"The last good checkpoint, {folder / str(good)}, is untouched"
+    kept = (
+      "There is no checkpoint yet"
+      if good is None
+      else (f"The last good checkpoint, {folder / str(good)}, is untouched")
     )
     raise errors.UserError(
       f"No space left to save a checkpoint in {folder}. {kept}; free some "

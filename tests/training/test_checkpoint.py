@@ -177,7 +177,9 @@ def test_a_full_disk_keeps_the_last_good_one(folder, state, monkeypatch):
 
 def test_a_disk_that_fills_in_the_background_is_told(tmp_path, state):
   """tensorstore reports it as text, from another thread."""
-  error = ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device")
+  error = ValueError(
+    "RESOURCE_EXHAUSTED: Error writing: No space left on device"
+  )
   assert checkpoint.is_disk_full(RuntimeError("x")) is False
   wrapped = RuntimeError("save failed")
   wrapped.__cause__ = error
