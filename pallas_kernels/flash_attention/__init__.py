@@ -1,5 +1,9 @@
 """Attention with structured bias, segments, causality and windows."""
 
 from pallas_kernels.flash_attention.api import choose as choose
-from pallas_kernels.flash_attention.api import flash_attention as flash_attention
-from pallas_kernels.flash_attention.api import implementations as implementations
+from pallas_kernels.flash_attention.api import (
+  flash_attention as flash_attention,
+)
+from pallas_kernels.flash_attention.api import (
+  implementations as implementations,
+)

@@ -59,7 +59,7 @@ def flash_attention(
     window: (before, after), how many keys to each side are seen, or None.
     scale: factor of the scores; 1/sqrt(head_dim) where None.
     soft_cap: scores become cap * tanh(scores / cap), or None.
-    dropout_rate: share of the probabilities set to 0.
+    dropout_rate: share of the probabilities set to 0, under 1.
     dropout_key: PRNG key, needed where dropout_rate > 0.
     implementation: a name of `implementations()`; None picks by `choose`.
     with_probabilities: also return the probabilities before dropout.
@@ -69,7 +69,8 @@ def flash_attention(
     `with_probabilities` also [batch, heads, queries, keys].
 
   Raises:
-    ValueError: shapes that do not fit, or a missing dropout key.
+    ValueError: shapes that do not fit, a dropout rate out of range or
+      without its key.
     NotImplementedError: the named implementation cannot do this.
   """
   if query.shape[2] % key.shape[2] or key.shape != value.shape:
@@ -77,6 +78,8 @@ def flash_attention(
       f"query {query.shape}, key {key.shape} and value {value.shape}: key and "
       "value must have one shape, and its heads must divide the query's"
     )
+  if not 0.0 <= dropout_rate < 1.0:
+    raise ValueError(f"dropout_rate {dropout_rate} is not in [0, 1)")
   if dropout_rate > 0.0 and dropout_key is None:
     raise ValueError(f"dropout_rate {dropout_rate} needs a dropout_key")
   if segments is None and key_segments is not None:

@@ -1,7 +1,7 @@
 """Score biases that say what they are, so that kernels need no dense array.
 
 Each is a pytree with `dense(query_index, key_index) -> [1 or batch, heads,
-queries, keys]` float32, the specification of what it adds to the scores.
+queries, keys]` in float32 or wider, the specification of what it adds to the scores.
 """
 
 import dataclasses
@@ -65,7 +65,8 @@ class Buckets:
       max_distance=self.max_distance,
       bidirectional=self.bidirectional,
     )
-    return jnp.moveaxis(self.table[bucket], -1, 0)[None].astype(jnp.float32)
+    wide = jnp.promote_types(self.table.dtype, jnp.float32)
+    return jnp.moveaxis(self.table[bucket], -1, 0)[None].astype(wide)
 
 
 @_pytree
