@@ -102,7 +102,7 @@ def build(
   temporary file and are gathered from there.
 
   Args:
-    folder: where the cache will lie; must not exist.
+    folder: where the cache will lie; one that lies there is opened.
     key: from `key`.
     documents: (split, text) pairs, streamed.
     tokenizer: has `encode_batch`, `bracket`, `vocab_size`, `pad_id`, ...
@@ -112,11 +112,11 @@ def build(
     report: told of folders of killed processes that were removed.
 
   Raises:
-    UserError: the folder exists, no document holds a token, the disk is full.
+    UserError: the folder holds something else, no document holds a token, the disk is full.
   """
   folder = pathlib.Path(folder)
-  if folder.exists():
-    raise UserError(f"'{folder}' exists; a cache is never written over.")
+  if folder.exists():  # never written over
+    return open_cache(folder, key)
   arrangement = arrangements.build(key["arrangement"])
   cut = split_sentences if arrangement.sentences else None
   with _building(folder, report) as temporary:

@@ -25,7 +25,10 @@ class NumberTokenizer:
   def encode_batch(self, texts):
     return [[int(word) for word in text.split()] for text in texts]
 
-  def decode(self, ids):
+  def id_to_token(self, index):
+    return {4: "[MASK]"}.get(int(index), str(index))
+
+  def decode(self, ids, specials=False):
     return " ".join(str(int(i)) for i in ids)
 
   def bracket(self, a, b=None):

@@ -135,9 +135,12 @@ def test_opens_what_was_asked_for(tmp_path, numbers):
 
 
 def test_never_written_over(tmp_path, numbers):
-  build(tmp_path / "c", numbers)
-  with pytest.raises(UserError, match="never written over"):
-    build(tmp_path / "c", numbers)
+  made = build(tmp_path / "c", numbers)
+  before = contents(tmp_path / "c")
+  assert build(tmp_path / "c", numbers).sha256 == made.sha256
+  with pytest.raises(UserError, match="was made from something else"):
+    build(tmp_path / "c", numbers, width=32)
+  assert contents(tmp_path / "c") == before
 
 
 def test_damage_is_named(tmp_path, numbers):

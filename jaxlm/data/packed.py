@@ -1,0 +1,278 @@
+"""Raw text, packed: what pre-training reads.
+
+Files become a vocabulary, a cache of packed rows and two Tasks. Each stage is
+skipped, and says so, when the hashes of its inputs have not changed. No
+TensorFlow until the Tasks are made.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxlm import errors
+from jaxlm import files as io
+from jaxlm.data import (
+  _vocabulary,
+  datasets,
+  sources,
+  tasks,
+)
+from jaxlm.data import (
+  cache as caches,
+)
+from jaxlm.data.arrangements import arrangements
+from jaxlm.data.corruption import corruptions
+from jaxlm.data.prepared import Prepared
+from jaxlm.data.tokenizer import Tokenizer
+
+Report = Callable[[str], None]
+Progress = Callable[[str, int], None]
+
+
+@datasets.register(
+  "packed", paper="arXiv:2107.02027", example={"files": "corpus/*.txt"}
+)
+@dataclasses.dataclass(frozen=True)
+class Packed:
+  """Documents packed into rows and corrupted anew at every visit.
+
+  Attributes:
+    files: text, JSONL or Parquet: a path, folder, pattern, or several.
+    validation_files: held-out files; "" to hold out a share of `files`.
+    validation_share: share of documents held out, chosen by the hash of their
+      text, so the choice is stable and copies stay together; 0 for none.
+    format, field, documents: how files are read (`sources.documents`).
+    length: tokens that the model reads, L.
+    arrangement: how documents become rows.
+    corruption: what is hidden of a row.
+    evaluation_corruption: the same for held-out rows; None: as in training.
+    rows_per_shard: rows of one file of the cache.
+  """
+
+  files: str | Sequence[str] = ""
+  validation_files: str | Sequence[str] = ""
+  validation_share: float = 0.01
+  format: str = "auto"
+  field: str = "text"
+  documents: str = "blank_line"
+  length: int = 128
+  arrangement: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: {"kind": "documents"}
+  )
+  corruption: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: {"kind": "masking"}
+  )
+  evaluation_corruption: Mapping[str, Any] | None = None
+  rows_per_shard: int = caches.ROWS_PER_SHARD
+
+  def __post_init__(self):
+    for name in ("length", "rows_per_shard"):
+      value = getattr(self, name)
+      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise errors.UserError(
+          f"data.{name} is {value!r}; it is a whole number of at least 1."
+        )
+    if not 0 <= self.validation_share < 1:
+      raise errors.UserError(
+        f"data.validation_share is {self.validation_share}; it is at least 0 "
+        "and below 1."
+      )
+    arrangements.build(self.arrangement)
+    training, evaluation = self._corruptions()
+    if training.extra_tokens != evaluation.extra_tokens:
+      raise errors.UserError(
+        f"data.corruption '{self.corruption['kind']}' and "
+        f"data.evaluation_corruption '{self.evaluation_corruption['kind']}' "
+        "take rows of different widths, and there is one cache."
+      )
+
+  def prepare(
+    self,
+    *,
+    tokenizer: Tokenizer | Mapping[str, Any],
+    workdir,
+    batch_size: int,
+    seed: int,
+    report: Report = print,
+    progress: Progress = lambda what, done: None,
+  ) -> Prepared:
+    """Makes what is missing of vocabulary and cache, and the Tasks.
+
+    Args:
+      tokenizer: a Tokenizer, or a spec: then a vocabulary is trained on the
+        training documents, or read.
+      workdir: holds the folders `tokenizer` and `cache`.
+      batch_size: rows of a global batch.
+      seed: of the sample that a vocabulary is trained on.
+      report: told what is made and what is skipped.
+      progress: called with ("tokens" or "rows", number so far).
+
+    Raises:
+      UserError: unreadable files, too little data for one batch, a vocabulary
+        or a cache of the workdir that belongs to other inputs, or damage.
+    """
+    tokenizer, cache = self.build(
+      tokenizer=tokenizer,
+      workdir=workdir,
+      seed=seed,
+      report=report,
+      progress=progress,
+    )
+    training, evaluation = self._corruptions()
+    common = dict(tokenizer=tokenizer, batch_size=batch_size)
+    common |= dict(length=self.length)
+    train = tasks.make(cache, "train", training, name="train", **common)
+    held_out = None
+    if cache.rows("validation"):
+      held_out = tasks.make(
+        cache,
+        "validation",
+        evaluation,
+        name="validation",
+        evaluation=True,
+        **common,
+      )
+    return Prepared(tokenizer, train, held_out, self._facts(tokenizer, cache))
+
+  def build(
+    self,
+    *,
+    tokenizer: Tokenizer | Mapping[str, Any],
+    workdir,
+    seed: int,
+    report: Report = print,
+    progress: Progress = lambda what, done: None,
+  ) -> tuple[Tokenizer, caches.Cache]:
+    """The vocabulary and the cache alone, without TensorFlow."""
+    workdir = pathlib.Path(workdir)
+    found = self._fingerprints()
+    tokenizer = self._vocabulary(tokenizer, workdir, seed, found, report)
+    cache = self._cache(tokenizer, workdir, found, report, progress)
+    return tokenizer, cache
+
+  def tokenizer_report(
+    self, *, tokenizer, workdir, seed: int, report: Report = print
+  ) -> dict[str, Any]:
+    """Makes the vocabulary where it is missing, and measures how it fits.
+
+    Measured on held-out documents where there are any, else on all.
+    """
+    from jaxlm.data.tokenizers import reporting
+
+    made = self._vocabulary(
+      tokenizer, pathlib.Path(workdir), seed, self._fingerprints(), report
+    )
+    wanted = next((s for s, _ in self._split() if s == "validation"), "train")
+    texts = (text for split, text in self._split() if split == wanted)
+    return {"measured_on": wanted} | reporting.report(made, texts)
+
+  def _corruptions(self):
+    evaluation = self.evaluation_corruption or self.corruption
+    return corruptions.build(self.corruption), corruptions.build(evaluation)
+
+  def _fingerprints(self) -> dict[str, list[dict[str, Any]]]:
+    found = {"files": sources.fingerprint(self.files)}
+    if self.validation_files:
+      found["validation_files"] = sources.fingerprint(self.validation_files)
+    return found
+
+  def _reading(self) -> dict[str, Any]:
+    """How files are read: part of what vocabulary and cache depend on."""
+    share = 0 if self.validation_files else self.validation_share
+    return {
+      "format": self.format,
+      "field": self.field,
+      "documents": self.documents,
+      "validation_share": share,
+    }
+
+  def _documents(self, what) -> Iterator[str]:
+    return sources.documents(
+      what, format=self.format, field=self.field, documents=self.documents
+    )
+
+  def _split(self) -> Iterator[tuple[str, str]]:
+    """(split, text) of every document."""
+    share = self._reading()["validation_share"]
+    for text in self._documents(self.files):
+      yield ("validation" if held_out(text, share) else "train"), text
+    if self.validation_files:
+      for text in self._documents(self.validation_files):
+        yield "validation", text
+
+  def _vocabulary(self, tokenizer, workdir, seed, found, report):
+    def training_texts():
+      return (text for split, text in self._split() if split == "train")
+
+    reading = {"sha256": io.digest(self._reading())}
+    return _vocabulary.obtain(
+      tokenizer,
+      workdir / "tokenizer",
+      documents=training_texts,
+      sources=[*found["files"], reading],
+      seed=seed,
+      report=report,
+    )
+
+  def _cache(self, tokenizer, workdir, found, report, progress):
+    folder = workdir / "cache"
+    training, _ = self._corruptions()
+    key = caches.key(
+      found,
+      tokenizer.sha256,
+      self.arrangement,
+      self.length + training.extra_tokens,
+      self.rows_per_shard,
+      **self._reading(),
+    )
+    if folder.exists():
+      cache = caches.open_cache(folder, key)
+      report(f"Cache: unchanged, {_counts(cache)} in {folder}.")
+      return cache
+    cache = caches.build(
+      folder,
+      key,
+      self._split(),
+      tokenizer,
+      sources.sentences,
+      progress=progress,
+      report=report,
+    )
+    report(f"Cache: packed {_counts(cache)}, in {folder}.")
+    if not cache.rows("validation"):
+      report("Cache: no document is held out; there is no validation.")
+    return cache
+
+  def _facts(self, tokenizer, cache) -> dict[str, Any]:
+    splits = {
+      split: {k: v for k, v in entry.items() if k != "shards"}
+      for split, entry in cache.manifest["splits"].items()
+    }
+    return {
+      "vocab_size": tokenizer.vocab_size,
+      "tokenizer_sha256": tokenizer.sha256,
+      "cache_sha256": cache.sha256,
+      "sources": cache.manifest["key"]["sources"],
+      "length": self.length,
+      **splits,
+    }
+
+
+def held_out(text: str, share: float) -> bool:
+  """Whether a document is held out: by the hash of its text."""
+  if not share:
+    return False
+  digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+  return int.from_bytes(digest) < share * 2**64
+
+
+def _counts(cache) -> str:
+  parts = []
+  for split, entry in cache.manifest["splits"].items():
+    parts.append(
+      f"{split} {entry['documents']:,} documents, {entry['tokens']:,} tokens, "
+      f"{entry['rows']:,} rows {entry['packing']['efficiency']:.2%} full"
+    )
+  return "; ".join(parts)
