@@ -44,14 +44,14 @@ def defaults() -> dict[str, Any]:
     optimizer=dict(kind="adamw", learning_rate=1e-4),
     schedule=dict(kind="linear", warmup=0.06),
     checkpoint=dict(every=1000, keep=3),
-    log=dict(every=50),
+    log=dict(every=50, progress=True, tensorboard=True),
     evaluation=dict(every=1000, batches=16),
     mesh=dict(data=-1, fsdp=1, tensor=1),
     init_from="",
     cost=dict(
       dollars_per_device_hour=0.0,
       watts_per_device=0.0,
-      kg_co2e_per_kwh=0.0,
+      kg_co2e_per_kwh=0.445,
       peak_flops=0.0,
     ),
   )
@@ -147,19 +147,6 @@ def split_args(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
       value = argv.pop(0)
     taken.append((key, value))
   return taken, rest
-
-
-def difference(old: Mapping, new: Mapping, prefix: str = "") -> list[str]:
-  """'key: old -> new' for every key in which two configs differ."""
-  lines = []
-  for key in sorted(set(old) | set(new)):
-    name = f"{prefix}{key}"
-    a, b = old.get(key, "(unset)"), new.get(key, "(unset)")
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-      lines += difference(a, b, f"{name}.")
-    elif a != b:
-      lines.append(f"{name}: {a!r} -> {b!r}")
-  return lines
 
 
 def _find(target: str) -> pathlib.Path:

@@ -87,7 +87,7 @@ def _from_workdir(folder, step, dtype):
   if (folder / "tokenizer").is_dir():
     tokenizer = Tokenizer.load(folder / "tokenizer")
     check_vocabulary(tokenizer, spec, str(folder))
-  params = checkpoint.load_params(folder / "checkpoints", step=step)
+  params, _ = checkpoint.load_params(folder, step)
   return Loaded(
     model=assembly.build(spec, dtype=dtype),
     variables={"params": params},
@@ -104,19 +104,25 @@ def _from_hugging_face(folder, dtype):
   imported = import_folder(folder)
   if imported.tokenizer is not None:
     check_vocabulary(imported.tokenizer, imported.model, str(folder))
-  kinds = {head["kind"] for head in imported.model["heads"].values()}
-  tasks = dict(classify="classification", regress="regression", tag="tagging")
-  task = next((tasks[kind] for kind in kinds if kind in tasks), None)
   return Loaded(
     model=assembly.build(imported.model, dtype=dtype),
     variables={"params": imported.params},
     spec=imported.model,
     tokenizer=imported.tokenizer,
     labels=tuple(imported.labels),
-    task=task,
+    task=task_of(imported.model),
     source=str(folder),
     facts={},
   )
+
+
+def task_of(spec) -> str | None:
+  """The task that a model's heads serve, None for language models."""
+  tasks = dict(classify="classification", regress="regression", tag="tagging")
+  kinds = [head["kind"] for head in spec["heads"].values()]
+  if "masked_lm" in kinds:  # BERT's next-sentence head is no task of a user
+    return None
+  return next((tasks[kind] for kind in kinds if kind in tasks), None)
 
 
 def check_vocabulary(tokenizer: Tokenizer, spec, where: str) -> None:

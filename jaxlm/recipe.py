@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlm import errors, sharding
+from jaxlm import errors, paths, sharding
 from jaxlm.models import assembly
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
 from jaxlm.schedules import schedules
-from jaxlm.training import durations
-from jaxlm.training.plan import TrainingPlan
+from jaxlm.training import cost, durations, plan
 from jaxlm.types import Task
 
 _DTYPES = {
@@ -48,7 +48,8 @@ def model_spec(
     start: the spec of the model that `init_from` names, or None.
 
   Raises:
-    UserError: no model in the config and none to start from.
+    UserError: no model in the config and none to start from, or a tokenizer
+      with more tokens than the model.
   """
   spec = {**(start or {}), **config["model"]}
   if "kind" not in spec:
@@ -64,7 +65,9 @@ def model_spec(
     )
   classes = len(facts.get("classes", ()))
   spec["heads"] = {
-    name: {"classes": classes, **head} if _wants_classes(head, classes) else head
+    name: {"classes": classes, **head}
+    if classes and head["kind"] in ("classify", "tag")
+    else dict(head)
     for name, head in spec.get("heads", {}).items()
   }
   return spec
@@ -80,6 +83,13 @@ def build_model(spec: Mapping[str, Any], config: Mapping[str, Any]):
   )
 
 
+def shapes(model):
+  """Shapes of the model's parameters, computing nothing."""
+  dummy = {"inputs": jnp.zeros((1, 1), jnp.int32)}
+  variables = jax.eval_shape(lambda: model.init(jax.random.key(0), dummy))
+  return nn.unbox(variables)["params"]
+
+
 def build(
   config: Mapping[str, Any],
   *,
@@ -87,8 +97,8 @@ def build(
   train: Task,
   validation: Task | None,
   facts: Mapping[str, Any],
-  initial: Mapping[str, Any] | None = None,
-) -> TrainingPlan:
+  params: Mapping[str, Any] | None = None,
+) -> plan.TrainingPlan:
   """All that the training loop needs.
 
   Args:
@@ -97,7 +107,7 @@ def build(
     train: training batches.
     validation: held-out batches, or None.
     facts: of the data, for the run card.
-    initial: parameters to start from; the others are drawn.
+    params: parameters to start from; the others are drawn.
 
   Raises:
     UserError: parts that do not fit each other, the data or the devices.
@@ -106,32 +116,44 @@ def build(
   check_features(objective, train)
   check_length(spec, train)
   mesh = sharding.make_mesh(**config["mesh"])
-  sharding.check_batch(config["batch_size"], config["microbatches"], mesh)
-  tokens = train.batch_spec["inputs"].size
-  steps, budget = durations.resolve(
-    config["steps"],
-    rows=train.rows,
-    batch_size=config["batch_size"],
-    tokens_per_step=tokens,
+  model = build_model(spec, config)
+  rows, length = train.batch_spec["inputs"].shape
+  duration = durations.resolve(
+    config["steps"], rows=train.rows, batch_size=rows, row_tokens=length
   )
-  optimizer = dict(config["optimizer"])
-  schedule = schedules.build(
-    config["schedule"], peak=optimizer["learning_rate"], steps=steps
+  schedule = durations.build_schedule(
+    config["schedule"], config["optimizer"]["learning_rate"], duration
   )
-  return TrainingPlan(
-    model=build_model(spec, config),
+  return plan.TrainingPlan(
+    model=model,
     objective=objective,
-    tx=optimizers.build(optimizer | {"learning_rate": schedule}),
+    tx=optimizers.build({**config["optimizer"], "learning_rate": schedule}),
     schedule=schedule,
     task=train,
-    validation=validation,
+    duration=duration,
     mesh=mesh,
-    steps=steps,
-    budget_seconds=budget,
+    validation=validation,
+    microbatches=config["microbatches"],
+    seed=config["seed"],
+    clip_norm=config["clip_norm"],
+    params=params,
+    checkpoint=_settings(plan.CheckpointSettings, config, "checkpoint"),
+    log=_settings(plan.LogSettings, config, "log"),
+    evaluation=_settings(plan.EvaluationSettings, config, "evaluation"),
+    rates=_settings(cost.Rates, config, "cost"),
     config=dict(config),
     facts=dict(facts),
-    initial=initial,
+    flops_per_step=flops_per_step(spec, shapes(model), train),
   )
+
+
+def check_parts(config: Mapping[str, Any]) -> None:
+  """Raises UserError for a wrong kind or field of what needs no data."""
+  objectives.build(config["objective"])
+  if "learning_rate" not in config["optimizer"]:
+    raise errors.UserError("config.optimizer needs a learning_rate.")
+  optimizers.build(config["optimizer"])
+  schedules.check(config["schedule"])
 
 
 def check_features(objective, task: Task) -> None:
@@ -157,5 +179,29 @@ def check_length(spec: Mapping[str, Any], task: Task) -> None:
     )
 
 
-def _wants_classes(head, classes) -> bool:
-  return bool(classes) and head["kind"] in ("classify", "tag")
+def flops_per_step(spec: Mapping[str, Any], params, task: Task) -> float:
+  """FLOPs of a step by the formula of `cost.formula_flops`."""
+  rows, length = task.batch_spec["inputs"].shape
+  sizes = {path: leaf.size for path, leaf in paths.flatten(params).items()}
+  body = sum(n for p, n in sizes.items() if p.startswith("stack/"))
+  heads = sum(n for p, n in sizes.items() if p.startswith("heads_"))
+  if {"masked_lm", "causal_lm"} & set(spec["heads"]):
+    heads += sizes.get("embeddings/table", 0)
+  read = ("predict_ids", "targets", "tags", "labels")
+  read = [task.batch_spec[key].size for key in read if key in task.batch_spec]
+  attention = []
+  for name in assembly.layer_order(spec):
+    mixer = spec["layers"][name]["mixer"]
+    width = mixer.get("head_dim", 0) * mixer.get("heads", 0) or spec["width"]
+    attention.append((width, min(mixer.get("window", 0) or length, length)))
+  return cost.formula_flops(
+    body,
+    rows * length,
+    attention=attention,
+    head_parameters=heads,
+    head_tokens=max(read, default=0),
+  )
+
+
+def _settings(kind, config, key):
+  return plan.settings(kind, config[key], f"config.{key}")

@@ -107,13 +107,3 @@ def test_complete_fills_defaults_and_refuses_unknown_keys():
     configuration.complete({"optimiser": {}})
   with pytest.raises(UserError, match="config.mesh has no key 'tensors'"):
     configuration.complete({"mesh": {"tensors": 2}})
-
-
-def test_difference_names_every_changed_key():
-  old = {"a": 1, "b": {"c": 2, "d": 3}}
-  new = {"a": 1, "b": {"c": 5}, "e": 6}
-  assert configuration.difference(old, new) == [
-    "b.c: 2 -> 5",
-    "b.d: 3 -> '(unset)'",
-    "e: '(unset)' -> 6",
-  ]

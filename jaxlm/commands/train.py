@@ -24,6 +24,6 @@ def main(argv):
   )
   args = _cli.parse(parser, argv)
   if args.dry_run:
-    print(run.describe(args.config, args.workdir))
+    print(run.dry_run(args.config, args.workdir))
   else:
     run.train(args.config, args.workdir)
