@@ -1,0 +1,1 @@
+"""The demo: the whole job on text that every Python installation carries."""
