@@ -150,6 +150,11 @@ def fill(boxed, seed: int = 0, scale: float = 0.3):
   return jax.tree_util.tree_map_with_path(draw, nn.meta.unbox(boxed))
 
 
+def host(tree):
+  """The tree in numpy, for expected values."""
+  return jax.tree.map(np.asarray, tree)
+
+
 def names(boxed) -> dict:
   """{'a/b': logical axis names, or None where a leaf carries none}."""
   is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)

@@ -1,7 +1,8 @@
 """Score biases that say what they are, so that kernels need no dense array.
 
 Each is a pytree with `dense(query_index, key_index) -> [1 or batch, heads,
-queries, keys]` in float32 or wider, the specification of what it adds to the scores.
+queries, keys]` in float32 or wider, the specification of what it adds to the
+scores.
 """
 
 import dataclasses

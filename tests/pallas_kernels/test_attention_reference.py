@@ -183,6 +183,7 @@ def test_gradients_are_those_of_finite_differences():
   query, key, value = arrays(key_heads=G)
   table = np.random.default_rng(4).standard_normal((8, H))
 
+  @jax.jit
   def run(query, key, value, table):
     return flash_attention(
       query,
