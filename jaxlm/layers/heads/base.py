@@ -1,6 +1,9 @@
-"""What heads share: reading hidden states at given places."""
+"""What heads share: reading hidden states at given places, and pooling."""
 
 import jax.numpy as jnp
+
+from jaxlm.layers import primitives
+from jaxlm.layers.norms import norms
 
 
 def gather(hidden, index):
@@ -16,3 +19,29 @@ def sentences(hidden, batch):
   if "cls_positions" in batch:
     return gather(hidden, batch["cls_positions"])
   return hidden[:, :1]
+
+
+def pooled(head, x):
+  """A head's pooler, called inside the head: norm(act(W x)), norm optional.
+
+  Args:
+    head: has the fields `pooler_activation`, `pooler_bias`, `pooler_norm`,
+      `norm` and those of every dense map.
+    x: [..., width].
+
+  Returns:
+    [..., width].
+  """
+  types = dict(dtype=head.dtype, param_dtype=head.param_dtype)
+  x = primitives.dense(
+    x.shape[-1],
+    ("embed", None),
+    init=head.initializer.kernel(),
+    use_bias=head.pooler_bias,
+    name="pooler",
+    **types,
+  )(x)
+  x = primitives.activation(head.pooler_activation)(x)
+  if not head.pooler_norm:
+    return x
+  return norms.build(head.norm, name="pooler_norm", **types)(x)

@@ -2,10 +2,11 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from jaxlm.layers import primitives
 from jaxlm.layers.heads import heads
-from jaxlm.layers.heads.base import sentences
+from jaxlm.layers.heads.base import pooled, sentences
 from jaxlm.layers.primitives import Initializer
 
 
@@ -15,6 +16,10 @@ class SentenceHead(nn.Module):
   Attributes:
     classes: outputs of the head.
     pooler: put tanh(W h) before the output (BERT and RoBERTa).
+    pooler_activation: in place of tanh, a name of `primitives.ACTIVATIONS`.
+    pooler_bias: bias of the pooler's map.
+    pooler_norm: a norm after the pooler's activation (ModernBERT).
+    norm: spec of that norm.
     dropout: rate before each dense map; on the pooled state alone where the
       pooler is BERT's own (`input_dropout=False`).
     input_dropout: also drop the state that the pooler reads (RoBERTa).
@@ -22,6 +27,10 @@ class SentenceHead(nn.Module):
 
   classes: int
   pooler: bool = True
+  pooler_activation: str = "tanh"
+  pooler_bias: bool = True
+  pooler_norm: bool = False
+  norm: dict = FrozenDict(kind="layer_norm")
   dropout: float = 0.0
   input_dropout: bool = False
   initializer: Initializer = Initializer()
@@ -32,21 +41,19 @@ class SentenceHead(nn.Module):
   def __call__(self, hidden, batch, embeddings, ctx):
     """Returns float32 [batch, k, classes]."""
     del embeddings
-    shared = dict(
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-    )
     drop = nn.Dropout(self.dropout, deterministic=not ctx.train)
     x = sentences(hidden, batch)
     if self.pooler:
-      x = drop(x) if self.input_dropout else x
-      x = primitives.dense(
-        x.shape[-1], ("embed", None), name="pooler", **shared
-      )(x)
-      x = jnp.tanh(x)
+      x = pooled(self, drop(x) if self.input_dropout else x)
     x = drop(x)
-    out = primitives.dense(self.classes, (None, None), name="output", **shared)
+    out = primitives.dense(
+      self.classes,
+      (None, None),
+      init=self.initializer.kernel(),
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name="output",
+    )
     return out(x).astype(jnp.promote_types(self.dtype, jnp.float32))
 
 

@@ -2,22 +2,34 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from jaxlm.layers import primitives
 from jaxlm.layers.heads import heads
+from jaxlm.layers.heads.base import pooled
 from jaxlm.layers.primitives import Initializer
 
 
 @heads.register("tag", paper="arXiv:1810.04805", example={"classes": 3})
 class TaggingHead(nn.Module):
-  """dropout, then a dense map, at every token.
+  """Optional pooler, dropout, then a dense map, at every token.
 
   Attributes:
     classes: tags.
-    dropout: rate on the hidden states.
+    pooler: put norm(act(W h)) before the output (ModernBERT).
+    pooler_activation: a name of `primitives.ACTIVATIONS`.
+    pooler_bias: bias of the pooler's map.
+    pooler_norm: a norm after the pooler's activation.
+    norm: spec of that norm.
+    dropout: rate before the output map.
   """
 
   classes: int
+  pooler: bool = False
+  pooler_activation: str = "tanh"
+  pooler_bias: bool = True
+  pooler_norm: bool = False
+  norm: dict = FrozenDict(kind="layer_norm")
   dropout: float = 0.0
   initializer: Initializer = Initializer()
   dtype: jnp.dtype = jnp.float32
@@ -27,7 +39,8 @@ class TaggingHead(nn.Module):
   def __call__(self, hidden, batch, embeddings, ctx):
     """Returns float32 logits [batch, length, classes]."""
     del batch, embeddings
-    x = nn.Dropout(self.dropout, deterministic=not ctx.train)(hidden)
+    x = pooled(self, hidden) if self.pooler else hidden
+    x = nn.Dropout(self.dropout, deterministic=not ctx.train)(x)
     out = primitives.dense(
       self.classes,
       ("embed", None),

@@ -1,0 +1,158 @@
+"""The README.md of an exported folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxlm.interop.families import general
+
+_OUTPUTS = {
+  "hidden": "hidden states",
+  "masked_lm": "masked-LM logits",
+  "causal_lm": "next-token logits",
+  "next_sentence": "next-sentence logits",
+  "classify": "class logits",
+  "regress": "scores",
+  "tag": "tag logits",
+}
+
+
+def text(
+  name: str,
+  plan,
+  facts: Mapping[str, Any],
+  labels: Sequence[str],
+  card: Mapping[str, Any],
+) -> str:
+  """The model card.
+
+  Args:
+    name: of the folder.
+    plan: a `planning.Plan`.
+    facts: what `export_folder` returns.
+    labels: names of classes.
+    card: training facts; nested dicts become sections of their own.
+  """
+  plain = {k: v for k, v in card.items() if not isinstance(v, Mapping)}
+  nested = {k: v for k, v in card.items() if isinstance(v, Mapping)}
+  parts = [
+    _front(plan),
+    f"# {name}",
+    _opening(plan, facts),
+    "## Use",
+    _use(plan),
+    "## Model",
+    _table(_sizes(plan, facts, labels)),
+  ]
+  if card:
+    parts.append("## Training")
+  if plain:
+    parts.append(_table(plain))
+  for key, values in nested.items():
+    parts += [f"### {key.replace('_', ' ')}", _table(values)]
+  parts += ["## Checked on export", _checks(facts)]
+  return "\n\n".join(parts) + "\n"
+
+
+def _front(plan) -> str:
+  tags = ["jaxlm", plan.family.MODEL_TYPE]
+  lines = ["---", "library_name: transformers", "tags:"]
+  return "\n".join(
+    [*lines, *(f"- {tag}" for tag in dict.fromkeys(tags)), "---"]
+  )
+
+
+def _opening(plan, facts) -> str:
+  said = (
+    f"A model of {facts['parameters']:,} parameters, trained with jaxlm and "
+    f"exported for `transformers` as `{facts['architecture']}`."
+  )
+  if plan.family is general:
+    said += (
+      f" No class of `transformers` computes it ({plan.why_own}), so its "
+      f"PyTorch code lies in `{general.CODE}`."
+    )
+  return said
+
+
+def _use(plan) -> str:
+  heads = plan.description["heads"]
+  auto = general.AUTO[next(iter(heads))] if heads else "AutoModel"
+  trust = ", trust_remote_code=True" if plan.family is general else ""
+  return "\n".join(
+    [
+      "```python",
+      f"from transformers import {auto}, AutoTokenizer",
+      'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")',
+      f"model = {auto}.from_pretrained(",
+      f'  "path/to/this/folder"{trust}',
+      ")",
+      "```",
+      "",
+      "Or with jaxlm: `jaxlm import --from=path/to/this/folder --out=DIR`.",
+    ]
+  )
+
+
+def _sizes(plan, facts, labels) -> dict[str, Any]:
+  said = plan.description
+  first = said["layers"][0]
+  rows = {
+    "parameters": facts["parameters"],
+    "layers": len(said["layers"]),
+    "width": said["width"],
+    "vocabulary": said["vocab_size"],
+    "positions": said["positions"]["kind"],
+    "block": first["block"]["kind"],
+    "attention heads": first["mixer"].get("heads", ""),
+    "feed-forward": f"{first['feedforward']['kind']}, "
+    f"{first['feedforward'].get('hidden', '')}",
+    "output heads": ", ".join(said["heads"]) or "none",
+  }
+  turning = first["mixer"].get("positions")
+  if turning:
+    rows["positions"] = turning["kind"]
+  windows = sorted(
+    {layer["mixer"].get("window", 0) for layer in said["layers"]}
+  )
+  if any(windows):
+    rows["attention windows"] = windows
+  if labels:
+    rows["labels"] = ", ".join(str(label) for label in labels)
+  return rows
+
+
+def _checks(facts) -> str:
+  rows = ["| read by | output | largest absolute difference |", "|---|---|---|"]
+  for program, found in facts["differences"].items():
+    for name, value in found.items():
+      rows.append(f"| {program} | {_OUTPUTS[name]} | {value:.2g} |")
+  said = (
+    "This folder was read again and its outputs compared with those of the "
+    "trained model, on a fixed batch of random tokens with a padded row. "
+    f"Largest difference: {facts['largest_difference']:.2g}."
+  )
+  if "transformers" not in facts["differences"]:
+    said += (
+      " PyTorch and transformers were not installed where it was exported, so "
+      "only jaxlm read it."
+    )
+  return said + "\n\n" + "\n".join(rows)
+
+
+def _table(values: Mapping[str, Any]) -> str:
+  rows = ["| | |", "|---|---|"]
+  rows += [f"| {key} | {_cell(value)} |" for key, value in values.items()]
+  return "\n".join(rows)
+
+
+def _cell(value) -> str:
+  if isinstance(value, bool) or value is None:
+    return str(value)
+  if isinstance(value, int):
+    return f"{value:,}"
+  if isinstance(value, float):
+    return f"{value:.6g}"
+  if not isinstance(value, str):
+    value = json.dumps(value, ensure_ascii=False, default=str)
+  return value.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,19 @@
+"""Model families of transformers, one a module.
+
+Each module has `MODEL_TYPE`, `PREFIX` (of the names of the body), `BODY`
+(the class without heads), `TIED`
+(tensors that repeat the token table), `BUFFERS` (a pattern of tensors that
+hold no parameter), and the functions
+
+- `model_spec(settings, found)`: the spec that a config.json and the tensors
+  found beside it describe;
+- `leaves(description)`: the table of names;
+- `config(description, ids)`: the config.json that comes nearest to a
+  description; the caller compares what it describes;
+- `architectures(roles)`: role of a head -> class that holds it.
+"""
+
+from jaxlm.interop.families import bert, general, gpt2, modernbert, roberta
+
+STOCK = (bert, roberta, gpt2, modernbert)
+ALL = {family.MODEL_TYPE: family for family in (*STOCK, general)}

@@ -1,0 +1,140 @@
+"""Tables from our parameter names to a checkpoint's tensor names.
+
+A table is a list of `Leaf`; `linear` and `norm` write the pairs that belong
+together. Entries whose parameter a model does not have (a bias it lacks) are
+left out by `present`, so one table serves all variants of a family.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Leaf(NamedTuple):
+  """Where one of our arrays lies in a checkpoint.
+
+  Attributes:
+    ours: path of the parameter, 'stack/layers_0/mixer/query/kernel'.
+    theirs: name of the tensor.
+    transpose: the tensor is kept as [out, in] (torch's Linear); ours are
+      [in, out].
+    part: (index, count): the tensor holds `count` of our arrays side by side
+      along the output axis, and this is number `index`.
+    aliases: other names under which the same tensor may be found.
+    zero: the class has no such tensor; it computes as if this were 0.
+  """
+
+  ours: str
+  theirs: str
+  transpose: bool = False
+  part: tuple[int, int] = (0, 1)
+  aliases: tuple[str, ...] = ()
+  zero: bool = False
+
+  @property
+  def axis(self) -> int:
+    """The output axis of the tensor."""
+    return 0 if self.transpose else -1
+
+
+def linear(ours: str, theirs: str, *, transpose=True, part=(0, 1)):
+  """A dense map: kernel and bias."""
+  return [
+    Leaf(f"{ours}/kernel", f"{theirs}.weight", transpose, part),
+    Leaf(f"{ours}/bias", f"{theirs}.bias", False, part),
+  ]
+
+
+def fused(ours: Sequence[str], theirs: str, *, transpose=True):
+  """Dense maps that a checkpoint keeps as one, side by side."""
+  return [
+    leaf
+    for i, name in enumerate(ours)
+    for leaf in linear(name, theirs, transpose=transpose, part=(i, len(ours)))
+  ]
+
+
+def norm(ours: str, theirs: str):
+  """A norm: scale and bias; old files call them gamma and beta."""
+  return [
+    Leaf(
+      f"{ours}/norm/scale", f"{theirs}.weight", aliases=(f"{theirs}.gamma",)
+    ),
+    Leaf(f"{ours}/norm/bias", f"{theirs}.bias", aliases=(f"{theirs}.beta",)),
+  ]
+
+
+def repeated(leaves: Iterable[Leaf], depth: int) -> list[Leaf]:
+  """The table of one layer, its '{i}' replaced by 0 .. depth - 1."""
+  return [
+    leaf._replace(
+      ours=leaf.ours.replace("{i}", str(i)),
+      theirs=leaf.theirs.replace("{i}", str(i)),
+      aliases=tuple(alias.replace("{i}", str(i)) for alias in leaf.aliases),
+    )
+    for i in range(depth)
+    for leaf in leaves
+  ]
+
+
+def present(leaves: Iterable[Leaf], paths: Iterable[str]) -> list[Leaf]:
+  """The entries whose parameter exists.
+
+  Raises:
+    LookupError: parameters that no entry covers; they are listed.
+  """
+  wanted = set(paths)
+  held = [leaf for leaf in leaves if leaf.ours in wanted]
+  left = wanted - {leaf.ours for leaf in held}
+  if left:
+    raise LookupError(", ".join(sorted(left)))
+  return held
+
+
+def tensors(
+  leaves: Iterable[Leaf], params: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Tensors by their names in the checkpoint, from our arrays by path.
+
+  Raises:
+    ValueError: one name would hold two different arrays, or a parameter that
+      the class takes for 0 is not; the text says which.
+  """
+  parts: dict[str, dict[int, np.ndarray]] = {}
+  axes: dict[str, int] = {}
+  for leaf in leaves:
+    array = np.asarray(params[leaf.ours])
+    if leaf.zero:
+      if np.any(array):
+        raise ValueError(
+          f"'{leaf.ours}' is not 0, and there is no tensor for it"
+        )
+      continue
+    array = array.T if leaf.transpose else array
+    held = parts.setdefault(leaf.theirs, {})
+    if leaf.part[0] in held and not np.array_equal(held[leaf.part[0]], array):
+      raise ValueError(f"two parameters would be the tensor '{leaf.theirs}'")
+    held[leaf.part[0]] = array
+    axes[leaf.theirs] = leaf.axis
+  return {
+    name: np.ascontiguousarray(
+      np.concatenate([held[i] for i in range(len(held))], axes[name])
+    )
+    for name, held in parts.items()
+  }
+
+
+def ours(leaf: Leaf, tensor: np.ndarray) -> np.ndarray:
+  """Our array, cut out of a tensor and turned."""
+  index, count = leaf.part
+  if count > 1:
+    tensor = np.split(tensor, count, leaf.axis)[index]
+  return np.ascontiguousarray(tensor.T if leaf.transpose else tensor)
+
+
+def shape(leaf: Leaf, of_ours: tuple[int, ...]) -> tuple[int, ...]:
+  """The shape of the tensor that holds an array of ours."""
+  found = list(of_ours[::-1] if leaf.transpose else of_ours)
+  found[leaf.axis] *= leaf.part[1]
+  return tuple(found)
