@@ -129,5 +129,4 @@ def padded(
 
 def framed(tokenizer, ids: Sequence[int]) -> tuple[list[int], int]:
   """The ids between special tokens, and the place of the first of them."""
-  before = tokenizer.bracket([-1])[0].index(-1)
-  return list(tokenizer.bracket(ids)[0]), before
+  return list(tokenizer.bracket(ids)[0]), tokenizer.front

@@ -15,15 +15,15 @@ class Candidate(NamedTuple):
   """A token for one mask.
 
   Attributes:
-    token: its id.
+    token: as it reads.
     piece: as the vocabulary spells it.
-    text: as it reads.
+    id: its id.
     probability: under the model, other masks unfilled.
   """
 
-  token: int
+  token: str
   piece: str
-  text: str
+  id: int
   probability: float
 
 
@@ -80,7 +80,7 @@ def fill(
 def filled(loaded, text: str, candidates: Sequence[Sequence[Candidate]]) -> str:
   """The text with the first candidate of each mask in its place."""
   tokenizer = _model.require_tokenizer(loaded)
-  choices = iter([row[0].token for row in candidates])
+  choices = iter([row[0].id for row in candidates])
   ids = tokenizer.encode_batch([text], specials=True)[0]
   return tokenizer.decode(
     [next(choices) if i == tokenizer.mask_id else i for i in ids]
@@ -118,10 +118,10 @@ def _batch(ids, places, owners, count, length, pad_id):
 def _candidates(tokenizer, tokens, shares) -> list[Candidate]:
   return [
     Candidate(
-      token=int(token),
-      piece=tokenizer.id_to_token(token) or "",
-      text=tokenizer.decode([token], specials=True).strip(),
+      token=tokenizer.decode([index], specials=True).strip(),
+      piece=tokenizer.id_to_token(index) or "",
+      id=int(index),
       probability=float(share),
     )
-    for token, share in zip(tokens, shares)
+    for index, share in zip(tokens, shares)
   ]

@@ -11,12 +11,14 @@ from jaxlm import errors
 from jaxlm.evaluation import _model
 from jaxlm.models import generation
 
+GREEDY = generation.Sampling()
+
 
 class Generated(NamedTuple):
   """A continued prompt.
 
   Attributes:
-    text: the prompt and its continuation.
+    text: the continuation alone, as it follows the prompt.
     tokens: the new tokens, without the end of text.
     ended: whether the model drew the end of text.
   """
@@ -34,7 +36,20 @@ def generate_text(
   top_k: int = 0,
   top_p: float = 1.0,
   seed: int = 0,
+) -> list[str]:
+  """The continuation of each prompt, without the prompt; see `generate`."""
+  sampling = generation.Sampling(temperature, top_k, top_p)
+  found = generate(loaded, prompts, max_new_tokens, sampling, seed=seed)
+  return [item.text for item in found]
+
+
+def generate(
+  loaded,
+  prompts: Sequence[str],
+  max_new_tokens: int,
+  sampling: generation.Sampling = GREEDY,
   *,
+  seed: int = 0,
   rows: int = 64,
 ) -> list[Generated]:
   """Continues each prompt until the end of text or `max_new_tokens`.
@@ -43,9 +58,7 @@ def generate_text(
     loaded: a `jaxlm.loading.Loaded` with the head `causal_lm`, or alike.
     prompts: texts; an empty one starts from the beginning-of-text token.
     max_new_tokens: most tokens to add.
-    temperature: 0 takes the likeliest token (greedy).
-    top_k: draw among the k likeliest tokens; 0 for all.
-    top_p: draw among the fewest tokens whose probabilities reach p.
+    sampling: how tokens are chosen; greedy by default.
     seed: of the draws; what a prompt gets also depends on its place among
       the prompts.
     rows: prompts of a forward.
@@ -56,7 +69,7 @@ def generate_text(
   """
   _model.require_head(loaded.model, "causal_lm", "Generating text")
   tokenizer = _model.require_tokenizer(loaded)
-  sampling = _sampling(max_new_tokens, temperature, top_k, top_p)
+  _check(max_new_tokens, sampling)
   ids = [_start(tokenizer, raw) for raw in tokenizer.encode_batch(prompts)]
   longest = loaded.model.positions.longest()
   for prompt, row in zip(prompts, ids):
@@ -128,10 +141,18 @@ def _left_padded(rows, length, pad_id):
 def _told(tokenizer, prompt, new, eos) -> Generated:
   ended = eos is not None and eos in new
   tokens = new[: new.index(eos)] if ended else new
-  return Generated(tokenizer.decode([*prompt, *tokens]), tokens, ended)
+  # Decoded with the prompt: white space depends on what stands before.
+  before, whole = tokenizer.decode(prompt), tokenizer.decode([*prompt, *tokens])
+  text = (
+    whole.removeprefix(before)
+    if whole.startswith(before)
+    else tokenizer.decode(tokens)
+  )
+  return Generated(text, tokens, ended)
 
 
-def _sampling(new, temperature, top_k, top_p) -> generation.Sampling:
+def _check(new: int, sampling: generation.Sampling) -> None:
+  temperature, top_k, top_p = sampling
   for name, value, fits, wanted in (
     ("max_new_tokens", new, new >= 1, "at least 1"),
     ("temperature", temperature, temperature >= 0, "0 or more"),
@@ -140,4 +161,3 @@ def _sampling(new, temperature, top_k, top_p) -> generation.Sampling:
   ):
     if not fits:
       raise errors.UserError(f"{name} is {value}; expected {wanted}.")
-  return generation.Sampling(temperature, top_k, top_p)

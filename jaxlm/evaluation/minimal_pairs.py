@@ -7,7 +7,6 @@ if the good sentence scores strictly higher. The mean over paradigms (UIDs)
 weighs each alike, whatever its number of pairs.
 """
 
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlm import errors
-from jaxlm.data import _read
+from jaxlm.data import _read, sources
 from jaxlm.evaluation import records
 from jaxlm.evaluation.likelihood import log_likelihood
 from jaxlm.evaluation.metrics import binomial_error
@@ -43,9 +42,8 @@ def read(files) -> list[Pair]:
   found = []
   for path in _read.find(files, "files"):
     stem = pathlib.Path(path).name.split(".")[0]
-    for number, line in _read.lines(path):
-      if line.strip():
-        found.append(_pair(line, f"'{path}', line {number}", stem))
+    for number, row in sources.json_rows(path):
+      found.append(_pair(row, f"'{path}', line {number}", stem))
   if not found:
     raise errors.UserError(f"files: '{files}' holds no pairs.")
   return found
@@ -143,18 +141,13 @@ def _method(model) -> str:
   )
 
 
-def _pair(line: str, where: str, stem: str) -> Pair:
-  try:
-    row = json.loads(line)
-  except json.JSONDecodeError as error:
-    raise errors.UserError(f"{where}: this is not JSON: {error}.") from error
-  wanted = ("sentence_good", "sentence_bad")
-  for key in wanted:
-    if not isinstance(row, dict) or not isinstance(row.get(key), str):
-      found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+def _pair(row: dict[str, Any], where: str, stem: str) -> Pair:
+  for key in ("sentence_good", "sentence_bad"):
+    if key not in row:
+      raise errors.unknown(f"{where} has no field", key, row)
+    if not isinstance(row[key], str):
       raise errors.UserError(
-        f"{where}: expected an object with the texts {' and '.join(wanted)}, "
-        f"found: {found}."
+        f"{where}: '{key}' should be a string, found {str(row[key])[:40]}."
       )
   uid = str(row.get("UID", stem))
   return Pair(

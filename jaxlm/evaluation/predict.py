@@ -99,6 +99,7 @@ def evaluate(
   classes: Sequence[str] = (),
   head: str | None = None,
   out=None,
+  replace: bool = False,
   seed: int = 0,
   batches: int = 0,
 ) -> dict[str, float]:
@@ -114,6 +115,7 @@ def evaluate(
     head: name of the head; the usual one of the kind where None.
     out: file for the predictions (JSON lines); the metrics are then computed
       from what it holds. Not for language models.
+    replace: let `out` take the place of other predictions.
     seed: seed of the masking.
     batches: batches of a language-model evaluation; 0 for one epoch.
 
@@ -146,7 +148,7 @@ def evaluate(
     found = found._replace(labels=_aligned(found.labels, classes, names))
   lines = records.make(found, kind, names)
   if out is not None:
-    records.write(out, kind, names, lines)
+    records.write(out, kind, names, lines, replace=replace)
     kind, names, lines = records.read(out)
   return records.score(kind, names, lines)
 

@@ -67,25 +67,24 @@ def _sentence(row, items):
   }
 
 
-def write(path, kind: str, classes: Sequence[str], lines) -> None:
-  """Writes a predictions file, atomically.
-
-  Raises:
-    UserError: the file exists and holds something else.
-  """
+def write(path, kind: str, classes: Sequence[str], lines, *, replace=False):
+  """Writes a predictions file; see `write_lines`."""
   head = {"kind": kind, "classes": list(classes)}
-  write_lines(path, [head, *lines])
+  write_lines(path, [head, *lines], replace=replace)
 
 
-def write_lines(path, lines: Sequence[Mapping[str, Any]]) -> None:
+def write_lines(
+  path, lines: Sequence[Mapping[str, Any]], *, replace: bool = False
+) -> None:
   """Writes JSON lines, atomically.
 
   Raises:
-    UserError: the file exists and holds something else.
+    UserError: the file exists, holds something else and is not to be
+      replaced.
   """
   path = pathlib.Path(path)
   text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-  if path.exists():
+  if path.exists() and not (replace and path.is_file()):
     if path.is_file() and path.read_bytes() == text.encode():
       return
     raise errors.UserError(

@@ -31,11 +31,12 @@ def test_candidates_equal_one_forward(loaded):
   for text, masks in zip(texts, found):
     for shares, candidates in zip(_slow(loaded, text), masks):
       order = np.argsort(-shares)[:3]
-      assert [c.token for c in candidates] == order.tolist()
+      assert [c.id for c in candidates] == order.tolist()
       np.testing.assert_allclose(
         [c.probability for c in candidates], shares[order], rtol=1e-4
       )
       pieces = [loaded.tokenizer.id_to_token(i) for i in order]
+      assert [c.token for c in candidates] == pieces
       assert [c.piece for c in candidates] == pieces
 
 
@@ -49,8 +50,8 @@ def test_filled_text(loaded):
   text = "the [MASK] sat [MASK]"
   cat, dog = (loaded.tokenizer.token_to_id(w) for w in ("cat", "dog"))
   candidates = [
-    [module.Candidate(cat, "cat", "cat", 1.0)],
-    [module.Candidate(dog, "dog", "dog", 1.0)],
+    [module.Candidate("cat", "cat", cat, 1.0)],
+    [module.Candidate("dog", "dog", dog, 1.0)],
   ]
   assert module.filled(loaded, text, candidates) == "the cat sat dog"
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from jaxlm import errors
-from jaxlm.evaluation.generate import generate_text
+from jaxlm.evaluation.generate import Generated, generate, generate_text
+from jaxlm.models.generation import Sampling
 from tests.evaluation import toys
 
 PROMPTS = ["the cat", "a", "the cat sat a b c d e f"]
@@ -26,12 +27,13 @@ def _greedy(loaded, prompt, new):
 
 
 def test_greedy_equals_full_forwards(loaded):
-  found = generate_text(loaded, PROMPTS, max_new_tokens=6, rows=2)
+  found = generate(loaded, PROMPTS, 6, rows=2)
   for prompt, item in zip(PROMPTS, found):
     tokens, ended = _greedy(loaded, prompt, 6)
     assert (item.tokens, item.ended) == (tokens, ended)
     ids = loaded.tokenizer.encode(prompt) + tokens
-    assert item.text == loaded.tokenizer.decode(ids)
+    assert prompt + item.text == loaded.tokenizer.decode(ids)
+  assert generate_text(loaded, PROMPTS[:2], 6) == [f.text for f in found[:2]]
 
 
 def test_the_end_of_text_stops(loaded):
@@ -47,8 +49,8 @@ def test_the_end_of_text_stops(loaded):
     "embeddings": {"table": table},
   }
   ends = loaded._replace(variables={"params": params})
-  [item] = generate_text(ends, ["the cat"], max_new_tokens=4)
-  assert item == ("the cat", [], True)
+  [item] = generate(ends, ["the cat"], 4)
+  assert item == Generated("", [], True)
 
 
 def test_draws_depend_on_the_seed_alone(loaded):
@@ -62,14 +64,13 @@ def test_draws_depend_on_the_seed_alone(loaded):
 
 
 def test_top_k_of_one_is_greedy(loaded):
-  greedy = generate_text(loaded, PROMPTS, max_new_tokens=4)
-  one = generate_text(loaded, PROMPTS, 4, temperature=5.0, top_k=1)
-  tiny = generate_text(loaded, PROMPTS, 4, temperature=5.0, top_p=1e-6)
-  assert greedy == one == tiny
+  greedy = generate(loaded, PROMPTS[:2], 6)
+  for one in (Sampling(5.0, top_k=1), Sampling(5.0, top_p=1e-6)):
+    assert generate(loaded, PROMPTS[:2], 6, one) == greedy
 
 
 def test_an_empty_prompt_starts_from_the_beginning_of_text(loaded):
-  [item] = generate_text(loaded, [""], max_new_tokens=3)
+  [item] = generate(loaded, [""], 3)
   logits = toys.forward(loaded, [0], "causal_lm")
   first = int(np.argmax(logits[-1]))
   assert item.tokens[:1] == ([first] if first else [])
@@ -91,6 +92,6 @@ def test_bad_input(loaded):
 
 
 def test_the_last_positions_are_used(loaded):
-  [item] = generate_text(loaded, ["the cat"], max_new_tokens=30)
+  [item] = generate(loaded, ["the cat"], 30)
   tokens, ended = _greedy(loaded, "the cat", 30)
   assert (item.tokens, item.ended) == (tokens, ended)

@@ -105,13 +105,13 @@ def test_causal_model(folder):
 def test_bad_files(tmp_path):
   path = tmp_path / "x.jsonl"
   path.write_text('{"sentence_good": "a", "sentence_bad": "b"}\n{"good": 1}\n')
-  with pytest.raises(errors.UserError, match="x.jsonl', line 2: .*found: good"):
+  with pytest.raises(errors.UserError, match="x.jsonl', line 2 has no .*_good"):
     minimal_pairs.read(path)
-  path.write_text("[]\n")
-  with pytest.raises(errors.UserError, match="line 1: expected .*found: list"):
+  path.write_text('{"sentence_good": "a", "sentence_bad": 3}')
+  with pytest.raises(errors.UserError, match="line 1: 'sentence_bad' .*d 3"):
     minimal_pairs.read(path)
   path.write_text("{\n")
-  with pytest.raises(errors.UserError, match="line 1: this is not JSON"):
+  with pytest.raises(errors.UserError, match="line 1 is not JSON"):
     minimal_pairs.read(path)
   path.write_text("\n")
   with pytest.raises(errors.UserError, match="holds no pairs"):

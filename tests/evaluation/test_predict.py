@@ -95,9 +95,9 @@ def test_the_file_is_what_is_scored(classifier, rows, tmp_path, monkeypatch):
   # Other contents of the file give other metrics: it is read back.
   real = records.write
 
-  def write(path, kind, names, lines):
+  def write(path, kind, names, lines, **how):
     lines = [line | {"prediction": line["label"]} for line in lines]
-    real(path, kind, names, lines)
+    real(path, kind, names, lines, **how)
 
   monkeypatch.setattr(records, "write", write)
   found = predict.evaluate(classifier, task, out=tmp_path / "right.jsonl")
@@ -115,6 +115,10 @@ def test_predictions_are_not_overwritten(classifier, rows, tmp_path):
     predict.evaluate(classifier, toys.task_of(other, 4), out=out)
   assert out.read_bytes() == before
   assert [p.name for p in tmp_path.iterdir()] == [out.name]
+  with pytest.raises(errors.UserError, match="exists and holds something"):
+    predict.evaluate(classifier, task, out=tmp_path, replace=True)  # a folder
+  predict.evaluate(classifier, toys.task_of(other, 4), out=out, replace=True)
+  assert out.read_bytes() != before
 
 
 def test_label_names_decide_not_their_order(classifier, rows):
