@@ -6,8 +6,11 @@ from jaxlm import configuration, errors
 
 
 def base() -> ConfigDict:
-  """All canonical keys with their defaults."""
-  return ConfigDict(configuration.defaults())
+  """All canonical keys with their defaults.
+
+  Not type-safe: a duration is a number or words, such as "3 epochs".
+  """
+  return ConfigDict(configuration.defaults(), type_safe=False)
 
 
 def size(sizes: dict, variant: str):

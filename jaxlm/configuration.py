@@ -78,7 +78,9 @@ def load(reference: str) -> ConfigDict:
       f"{path} is no config: it has no function get_config(variant)."
     )
   config = module.get_config(variant) if variant else module.get_config()
-  return ConfigDict(config)
+  if isinstance(config, ConfigDict):
+    config = config.to_dict()
+  return ConfigDict(config, type_safe=False)
 
 
 def override(config: ConfigDict, assignments: Sequence[tuple[str, str]]):
@@ -100,8 +102,7 @@ def override(config: ConfigDict, assignments: Sequence[tuple[str, str]]):
     if not isinstance(node, ConfigDict):
       raise _unknown(key, node)
     if last in node:
-      with node.ignore_type():  # `_convert` has checked it
-        node[last] = _convert(key, text, node[last])
+      node[last] = _convert(key, text, node[last])
     elif "kind" in node or key.startswith(("model.", "tokenizer.", "data.")):
       with node.unlocked():
         node[last] = _literal(text)
