@@ -269,24 +269,42 @@ def import_folder(source, out) -> str:
   if out.exists() and any(out.iterdir()):
     raise errors.UserError(f"{out} exists and is not empty: choose another.")
   imported = interop.import_folder(source)
-  if imported.tokenizer is not None:
-    imported.tokenizer.save(out / "tokenizer")
-  saved = checkpoint.Checkpoints(out / "checkpoints", keep=1)
-  params = jax.tree.map(jax.numpy.asarray, imported.params)
-  key = jax.random.key_data(jax.random.key(0))
-  state = TrainState(np.zeros((), np.int32), params, (), {}, key)
-  saved.save(state, {"config": {}, "facts": {"imported_from": str(source)}})
-  saved.close()
-  loading.describe(
+  save(
     out,
     imported.model,
+    imported.params,
+    imported.tokenizer,
     labels=imported.labels,
-    task=loading.task_of(imported.model),
     facts={"imported_from": str(source)},
   )
   return (
     f"{out}: {paths.count(imported.params):,} parameters, "
     f"{'with' if imported.tokenizer else 'without'} a tokenizer"
+  )
+
+
+def save(out, spec, params, tokenizer=None, *, labels=(), facts=None) -> None:
+  """Writes a workdir that `loading.load` and `init_from` read.
+
+  Args:
+    out: the folder.
+    spec: the whole model spec.
+    params: its parameters, nested dicts of arrays.
+    tokenizer: a Tokenizer, or None.
+    labels: names of the classes of its head.
+    facts: where it came from, plain data.
+  """
+  out = pathlib.Path(out)
+  if tokenizer is not None:
+    tokenizer.save(out / "tokenizer")
+  saved = checkpoint.Checkpoints(out / "checkpoints", keep=1)
+  params = jax.tree.map(jax.numpy.asarray, params)
+  key = jax.random.key_data(jax.random.key(0))
+  state = TrainState(np.zeros((), np.int32), params, (), {}, key)
+  saved.save(state, {"config": {}, "facts": facts or {}})
+  saved.close()
+  loading.describe(
+    out, spec, labels=labels, task=loading.task_of(spec), facts=facts
   )
 
 
