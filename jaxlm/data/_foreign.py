@@ -123,9 +123,17 @@ def declared(folder: pathlib.Path) -> dict[str, str]:
 
 
 def finished(made, specials: Mapping[str, str], facts) -> Read:
-  """Marks the special tokens as such and gives what a Tokenizer is made of."""
+  """Marks the special tokens as such and gives what a Tokenizer is made of.
+
+  BERT's brackets are added to a pipeline that has the tokens for them but
+  states none.
+  """
   vocabulary = made.get_vocab(True)
   known = {role: t for role, t in specials.items() if t in vocabulary}
+  if {"cls", "sep"} <= known.keys() and not made.num_special_tokens_to_add(
+    False
+  ):
+    made.post_processor = brackets("bert", known, vocabulary)
   held = {t.content for t in made.get_added_tokens_decoder().values()}
   made.add_special_tokens(
     [

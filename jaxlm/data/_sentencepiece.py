@@ -134,15 +134,21 @@ def _apart(model) -> list:
 
   The pieces are in the vocabulary with a score of 0, the best there is.
   """
-  names = [p.piece for p in model.pieces if p.type in (_UNKNOWN, _CONTROL)]
-  rest = "|".join(
-    f"(?<={re.escape(n[0])})(?={re.escape(n[1:])})" for n in names if len(n) > 1
-  )
-  if model.trainer_spec.byte_fallback:
-    rest += "|(?<=<)(?=0x[0-9A-F]{2}>)"
-  if model.trainer_spec.model_type != _UNIGRAM or not rest:
+  if model.trainer_spec.model_type != _UNIGRAM:
     return []
-  return [pre_tokenizers.Split(library.Regex(rest), "isolated")]
+  names = [p.piece for p in model.pieces if p.type in (_UNKNOWN, _CONTROL)]
+  first: dict[str, list[str]] = {}
+  for name in names:
+    if len(name) > 1:
+      first.setdefault(name[0], []).append(re.escape(name[1:]))
+  if model.trainer_spec.byte_fallback:
+    first.setdefault("<", []).append("0x[0-9A-F]{2}>")
+  cuts = [f"{re.escape(c)}(?={'|'.join(rest)})" for c, rest in first.items()]
+  if not cuts:
+    return []
+  # Cut behind the first character of the name, which stays where it is.
+  pattern = library.Regex("|".join(cuts))
+  return [pre_tokenizers.Split(pattern, "merged_with_previous")]
 
 
 def _specials(model) -> dict[str, str]:

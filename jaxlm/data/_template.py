@@ -4,7 +4,7 @@ Read off the pipeline's own post-processor, so that rows made here equal the
 rows that `transformers` makes from the exported tokenizer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -35,16 +35,14 @@ class Template(NamedTuple):
     return ids, types
 
 
-def templates(pipeline, ids: Mapping[str, int]) -> tuple[Template, Template]:
+def templates(pipeline, eos: int | None) -> tuple[Template, Template]:
   """The templates of one and of two sequences.
 
-  Args:
-    pipeline: of the `tokenizers` library.
-    ids: role -> id, for a pipeline that adds nothing by itself: BERT's
-      brackets where it has them, else the end of text behind each sequence.
+  A pipeline that adds nothing by itself, as GPT-2's, gets the end of text
+  behind each sequence.
   """
   sample = _sample(pipeline)
-  return _read(pipeline, (sample,), ids), _read(pipeline, (sample,) * 2, ids)
+  return _read(pipeline, (sample,), eos), _read(pipeline, (sample,) * 2, eos)
 
 
 def _sample(pipeline):
@@ -55,10 +53,10 @@ def _sample(pipeline):
   raise ValueError("the vocabulary encodes none of its own pieces")
 
 
-def _read(pipeline, samples, ids) -> Template:
+def _read(pipeline, samples, eos) -> Template:
   made = pipeline.post_process(*samples)
   if len(made) == sum(len(s) for s in samples):  # nothing was added
-    return _unstated(len(samples), ids)
+    return _closed(len(samples), eos)
   around, types, inner = [[]], [[]], []
   left = [len(s) for s in samples]
   rows = zip(made.ids, made.type_ids, made.special_tokens_mask)
@@ -75,15 +73,10 @@ def _read(pipeline, samples, ids) -> Template:
   return Template(_frozen(around), _frozen(types), tuple(inner))
 
 
-def _unstated(count: int, ids: Mapping[str, int]) -> Template:
-  if "cls" in ids and "sep" in ids:
-    around = ((ids["cls"],), *[(ids["sep"],)] * count)
-    types = (0, 0, 1)[: count + 1]
-  else:
-    around = ((), *[(ids["eos"],) if "eos" in ids else ()] * count)
-    types = (0,) * (count + 1)
-  around_types = tuple((t,) * len(a) for t, a in zip(types, around))
-  return Template(around, around_types, types[1:])
+def _closed(count: int, eos: int | None) -> Template:
+  end = () if eos is None else (eos,)
+  around = ((), *[end] * count)
+  return Template(around, tuple((0,) * len(a) for a in around), (0,) * count)
 
 
 def _frozen(lists) -> tuple[tuple[int, ...], ...]:

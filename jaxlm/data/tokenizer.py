@@ -60,7 +60,7 @@ class Tokenizer:
     self._pipeline.encode_special_tokens = True
     self.special_ids = _roles.ids(self._pipeline, self.specials)
     self._single, self._pair = _template.templates(
-      self._pipeline, self.special_ids
+      self._pipeline, self.special_ids.get("eos")
     )
     self.kind = _roles.kind(json.loads(self.text))
 

@@ -16,7 +16,9 @@ FORMS = ("nfc", "nfkc", "none")
 _DROPPED = (
   r"[\x{0}-\x{8}\x{b}\x{c}\x{e}-\x{1f}\x{7f}-\x{9f}\x{ad}\x{feff}\x{fffd}]"
 )
-_ZERO_WIDTH_SPACE = "\u200b"
+_ZERO_WIDTH_SPACE = "\u200b"  # parts words in Khmer and others
+# White space other than one space: the expression is slow where it matches.
+_SPACES = r"[^\S ][\s\x{200b}]*|\x{200b}[\s\x{200b}]*| [\s\x{200b}]+"
 
 # Scripts that write vowels with combining marks, as code point ranges.
 _VOWEL_SIGNS = re.compile(
@@ -45,16 +47,18 @@ def unicode_form(normalization: str, lowercase: bool, strip_accents: bool):
 
 
 def cleaning():
-  """Steps that drop what no reader sees."""
-  return [
-    normalizers.Replace(Regex(_DROPPED), ""),
-    normalizers.Replace(_ZERO_WIDTH_SPACE, " "),
-  ]
+  """Drops what no reader sees."""
+  return [normalizers.Replace(Regex(_DROPPED), "")]
+
+
+def zero_width_spaces():
+  """Makes them spaces."""
+  return [normalizers.Replace(_ZERO_WIDTH_SPACE, " ")]
 
 
 def spaces():
-  """Steps that leave single spaces only, none at the ends."""
-  return [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+  """Leaves single spaces only, none at the ends."""
+  return [normalizers.Replace(Regex(_SPACES), " "), normalizers.Strip()]
 
 
 def refuse_if_vowels_are_lost(lines: Iterable[str]) -> None:

@@ -47,6 +47,7 @@ class WordPiece(_training.Trained):
     made.normalizer = normalizers.Sequence(
       [
         *_normalizing.cleaning(),
+        *_normalizing.zero_width_spaces(),
         *_normalizing.unicode_form(
           self.normalization, self.lowercase, self.strip_accents
         ),
@@ -56,7 +57,7 @@ class WordPiece(_training.Trained):
       [
         pre_tokenizers.WhitespaceSplit(),
         pre_tokenizers.Punctuation("isolated"),
-        pre_tokenizers.Split(library.Regex(_IDEOGRAPHS), "isolated"),
+        *_ideographs_apart(lines),
       ]
     )
     letters = self._letters(made.normalizer, lines)
@@ -97,6 +98,13 @@ class WordPiece(_training.Trained):
     made.add_special_tokens(_training.special_tokens(self.specials))
     _training.bracket(made, self.template, self.specials)
     return made
+
+
+def _ideographs_apart(lines) -> list:
+  """The split at ideographs, for text that has any: it takes its time."""
+  if not any(map(_IDEOGRAPH.search, lines)):
+    return []
+  return [pre_tokenizers.Split(library.Regex(_IDEOGRAPHS), "isolated")]
 
 
 def _stands_alone(character: str) -> bool:
