@@ -1,6 +1,9 @@
 """Strict modes for all tests: fake devices, no rank promotion, no warnings."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before jax starts: eight devices on one CPU, and little time spent on
 # optimizing programs that run once (halves the compile time).
@@ -12,6 +15,15 @@ _FLAGS = {
 _given = os.environ.get("XLA_FLAGS", "")
 _missing = [f"{k}={v}" for k, v in _FLAGS.items() if k not in _given]
 os.environ["XLA_FLAGS"] = " ".join([_given, *_missing])
+
+# Tests compile the same small programs again and again, some in processes of
+# their own: one cache for the session.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  _cache = tempfile.mkdtemp(prefix="jaxlm-tests-")
+  atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import pathlib  # noqa: E402
 

@@ -12,7 +12,7 @@ from jaxlm.types import Array
 
 # Biases, and scales of norms (also called 'norm', 'attention_norm', ...). The
 # path decides beside the rank: a scanned bias has rank 2.
-_UNDECAYED = r"(^|/)(bias|scale)$|norm[^/]*(/|$)"
+_UNDECAYED = r"(^|/)(bias|scale)$|(^|[/_])norm(_[^/]*)?(/|$)"
 
 Decay = str | Sequence[tuple[str, bool]]
 
