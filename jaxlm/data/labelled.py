@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxlm import errors
+from jaxlm import files as io
 from jaxlm.data import (
   _labelled_arrays,
   _labelled_rows,
@@ -25,6 +26,7 @@ from jaxlm.data import (
 from jaxlm.data._labelled_rows import Row
 from jaxlm.data.prepared import Prepared
 from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.data.tokenizers import reporting
 from jaxlm.types import Task
 
 TASKS = ("classification", "regression", "tagging")
@@ -94,14 +96,7 @@ class Labelled:
     """
     self._check()
     fingerprint = sources.fingerprint(self.files)
-    tokenizer = _vocabulary.obtain(
-      tokenizer,
-      pathlib.Path(workdir) / "tokenizer",
-      documents=self._documents,
-      sources=fingerprint,
-      seed=seed,
-      report=report,
-    )
+    tokenizer = self._vocabulary(tokenizer, workdir, seed, fingerprint, report)
     classes, counts = self._classes()
     train = self._encode(self.files, "data.files", tokenizer, classes)
     train, held_out = self._split(train, tokenizer, classes, seed)
@@ -127,6 +122,22 @@ class Labelled:
       held_out and _labelled_tasks.evaluation(held_out, *fixed, "validation"),
       facts,
     )
+
+  def tokenizer_report(
+    self,
+    *,
+    tokenizer: Tokenizer | Mapping[str, Any],
+    workdir,
+    seed: int,
+    report: Callable[[str], None] = print,
+  ) -> dict[str, Any]:
+    """Makes the vocabulary where it is missing, and measures how it fits."""
+    self._check()
+    made = self._vocabulary(
+      tokenizer, workdir, seed, sources.fingerprint(self.files), report
+    )
+    texts = (text for text in self._documents() if text.strip())
+    return reporting.report(made, texts)
 
   def evaluation(
     self,
@@ -181,6 +192,17 @@ class Labelled:
 
   def _rows(self, files, key):
     return _labelled_rows.read(files, key, self._layout)
+
+  def _vocabulary(self, tokenizer, workdir, seed, fingerprint, report):
+    layout = {"sha256": io.digest(self._layout)}
+    return _vocabulary.obtain(
+      tokenizer,
+      pathlib.Path(workdir) / "tokenizer",
+      documents=self._documents,
+      sources=[*fingerprint, layout],
+      seed=seed,
+      report=report,
+    )
 
   def _documents(self):
     for row in self._rows(self.files, "data.files"):

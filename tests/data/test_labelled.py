@@ -403,6 +403,16 @@ def test_a_vocabulary_is_trained_once(tmp_path):
     _prepare({**spec, "lowercase": True}, tmp_path, files=files)
 
 
+def test_a_vocabulary_is_measured_on_the_texts(tokenizer, tmp_path):
+  files = _write(tmp_path / "a.tsv", TSV)
+  data = datasets.build({"kind": "labelled", "files": files})
+  found = data.tokenizer_report(
+    tokenizer=tokenizer, workdir=tmp_path, seed=0, report=lambda said: None
+  )
+  assert (found["documents"], found["unknown_rate"]) == (4, 0)
+  assert found["words"] == 3 + 3 + 7 + 1
+
+
 def test_other_files_are_evaluated_alike(tokenizer, tmp_path):
   files = _write(tmp_path / "a.tsv", TSV)
   data = datasets.build({"kind": "labelled", "length": 16})

@@ -260,6 +260,20 @@ def test_normalization_forms():
   assert cleaned == "abc d"
 
 
+def test_white_space_of_unigram_is_single_spaces(trained):
+  text = "\n a \u200b\tb\u00a0\u00a0c  d\u3000e\u200bf \r\n"
+  assert trained["unigram"].normalize(text) == "a b c d e f"
+
+
+def test_ideographs_are_words_of_their_own():
+  text = ["我们学习中文和日本語，喜欢 the 中 dog。"] * 3
+  tokenizer = _train("wordpiece", text)
+  ids = tokenizer.encode("中文dog日。")
+  pieces = [tokenizer.pieces[i] for i in ids]
+  assert pieces == ["中", "文", "dog", "日", "。"]
+  assert not [p for p in tokenizer.pieces if p.startswith("##中")]
+
+
 def test_vocabularies_that_cannot_be():
   with pytest.raises(UserError, match="vocab_size=100 is too small.*256 bytes"):
     _train("byte_bpe", vocab_size=100)
@@ -400,6 +414,8 @@ def test_hugging_face_files_are_read(shared, tmp_path):
     )
   )
   assert ltg.bracket([9])[0] == [1, 9, 2] and ltg.pad_id == 3
+  ltg.save_hf(tmp_path / "saved")  # its own file states no brackets
+  assert Tokenizer.load(tmp_path / "saved").bracket([9])[0] == [1, 9, 2]
 
 
 @pytest.mark.parametrize("name", ["t5-base", "albert-base-v1"])
