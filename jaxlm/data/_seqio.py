@@ -42,9 +42,9 @@ def _editdistance():
 
 
 try:
-  from jaxlm.data._tensorflow import tf
+  from jaxlm.data._tensorflow import silent, tf
 
-  with _editdistance():
+  with _editdistance(), silent():
     import seqio
 except ImportError as error:
   raise errors.UserError(
