@@ -17,7 +17,9 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def find(files, key: str = "data.files") -> list[pathlib.Path]:
-  """The files that a pattern means, each once, sorted by path.
+  """The files that a pattern means, sorted by path, each once.
+
+  A file reached by several paths (links, `a.txt` and `./a.txt`) counts once.
 
   Args:
     files: a path, a folder (all its files, recursively, less hidden ones), a
@@ -36,7 +38,8 @@ def find(files, key: str = "data.files") -> list[pathlib.Path]:
     )
   for part in parts:
     found.update(_matches(part, key))
-  return [pathlib.Path(p) for p in sorted(found)]
+  first = {os.path.realpath(p): p for p in sorted(found, reverse=True)}
+  return [pathlib.Path(p) for p in sorted(first.values())]
 
 
 def _parts(files) -> list[str]:

@@ -92,22 +92,34 @@ def write(made: "tokenizer.Tokenizer", folder) -> None:
       "overwritten. Use another folder, or delete that file."
     )
   # The spec comes last: a tokenizer.json without one was not finished.
-  with files.replacing(folder / JSON) as file:
-    file.write(made.text)
-  files.write_json(
-    folder / SPEC,
-    {
-      "format": FORMAT,
-      "kind": made.kind,
-      "vocab_size": made.vocab_size,
-      "specials": made.specials,
-      "special_ids": made.special_ids,
-      "sha256": made.sha256,
-      "text_sha256": files.digest(made.text),
-      "facts": made.facts,
-      "tokenizers": library.__version__,
-    },
-  )
+  _put(folder, made.text, {SPEC: _spec(made)})
+
+
+def _spec(made) -> dict[str, Any]:
+  return {
+    "format": FORMAT,
+    "kind": made.kind,
+    "vocab_size": made.vocab_size,
+    "specials": made.specials,
+    "special_ids": made.special_ids,
+    "sha256": made.sha256,
+    "text_sha256": files.digest(made.text),
+    "facts": made.facts,
+    "tokenizers": library.__version__,
+  }
+
+
+def _put(folder, text: str, values: dict[str, Any]) -> None:
+  try:
+    with files.replacing(folder / JSON) as file:
+      file.write(text)
+    for name, value in values.items():
+      files.write_json(folder / name, value)
+  except OSError as error:
+    raise errors.UserError(
+      f"The vocabulary cannot be written to '{folder}': "
+      f"{error.strerror or error}."
+    ) from error
 
 
 def write_hf(made: "tokenizer.Tokenizer", folder, model_max_length) -> None:
@@ -126,10 +138,11 @@ def write_hf(made: "tokenizer.Tokenizer", folder, model_max_length) -> None:
   }
   if model_max_length is not None:
     config["model_max_length"] = int(model_max_length)
-  with files.replacing(folder / JSON) as file:
-    file.write(made.text)
-  files.write_json(folder / "special_tokens_map.json", named)
-  files.write_json(folder / "tokenizer_config.json", config)
+  _put(
+    folder,
+    made.text,
+    {"special_tokens_map.json": named, "tokenizer_config.json": config},
+  )
 
 
 def _doubles(made) -> tuple[str, ...]:

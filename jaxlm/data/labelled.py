@@ -154,13 +154,15 @@ class Labelled:
       files: what `data.files` may be.
       tokenizer: of the model.
       batch_size: rows of a batch; the last is filled up with weight 0.
-      classes: label strings in the order of the model's ids; not for scores.
+      classes: label strings in the order of the model's ids; none for scores.
       key: what messages call `files`.
 
     Raises:
       UserError: files, rows or labels that do not fit, with file and line.
     """
     self._check()
+    if bool(classes) == (self.task == "regression"):
+      raise ValueError(f"classes {classes!r} do not go with '{self.task}'")
     data = self._encode(files, key, tokenizer, tuple(classes))
     return _labelled_tasks.evaluation(
       data, batch_size, self.length, tokenizer.pad_id, "evaluation"

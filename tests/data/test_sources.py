@@ -115,6 +115,12 @@ def test_files_come_sorted_from_globs_folders_and_lists(tmp_path):
   assert _read((tmp_path / "b.txt", f"{tmp_path}/a*")) == everything[:2]
 
 
+def test_a_file_reached_twice_is_read_once(tmp_path):
+  path = _write(tmp_path / "a.txt", "once")
+  (tmp_path / "link.txt").symlink_to(path)
+  assert _read(f"{tmp_path},{tmp_path}/./a.txt") == ["once"]
+
+
 def test_nothing_found_names_the_nearest(tmp_path):
   _write(tmp_path / "corpus.txt", "x")
   with pytest.raises(UserError, match="corpsu.txt'.*Did you mean 'corpus.txt'"):

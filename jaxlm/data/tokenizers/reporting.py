@@ -1,6 +1,7 @@
 """How well a vocabulary fits a text."""
 
 import itertools
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +18,9 @@ def report(tokenizer: Tokenizer, documents: Iterable[str]) -> dict[str, Any]:
     Counts (`documents`, `words`: split at white space, `tokens`,
     `characters`, `bytes`), and `tokens_per_word` (fertility),
     `bytes_per_token`, `unknown_rate` (share of tokens), `round_trips` (share
-    of documents that come back from their ids) and `vocab_used` (share of the
-    vocabulary that occurs).
+    of documents that come back from their ids as normalised), `marks_kept`
+    (share of combining marks, such as Indic vowel signs, that normalisation
+    leaves) and `vocab_used` (share of the vocabulary that occurs).
 
   Raises:
     UserError: there are no documents.
@@ -27,7 +29,7 @@ def report(tokenizer: Tokenizer, documents: Iterable[str]) -> dict[str, Any]:
   sums = dict.fromkeys(
     ("documents", "words", "tokens", "characters", "bytes"), 0
   )
-  unknown = same = 0
+  unknown = same = marks = marks_kept = 0
   used: set[int] = set()
   stream = iter(documents)
   while batch := list(itertools.islice(stream, _BATCH)):
@@ -41,6 +43,9 @@ def report(tokenizer: Tokenizer, documents: Iterable[str]) -> dict[str, Any]:
       unknown += ids.count(unknown_id)
       used.update(ids)
       same += round_trips(tokenizer, text, ids)
+      written = _marks(unicodedata.normalize("NFC", text))
+      marks += written
+      marks_kept += min(written, written and _marks(tokenizer.normalize(text)))
   if not sums["documents"]:
     raise errors.UserError("There are no documents to measure a vocabulary on.")
   tokens = max(sums["tokens"], 1)
@@ -52,6 +57,7 @@ def report(tokenizer: Tokenizer, documents: Iterable[str]) -> dict[str, Any]:
     "bytes_per_token": sums["bytes"] / tokens,
     "unknown_rate": unknown / tokens,
     "round_trips": same / sums["documents"],
+    "marks_kept": marks_kept / marks if marks else 1.0,
     "vocab_used": len(used) / tokenizer.vocab_size,
   }
 
@@ -66,6 +72,13 @@ def round_trips(tokenizer: Tokenizer, text: str, ids) -> bool:
   if tokenizer.kind == "byte_bpe":
     return before == after
   return _solid(before) == _solid(after)
+
+
+def _marks(text: str) -> int:
+  """How many combining marks a text has."""
+  if text.isascii():
+    return 0
+  return sum(unicodedata.category(c)[0] == "M" for c in text)
 
 
 def _solid(text: str) -> str:

@@ -20,6 +20,9 @@ from jaxlm.data.tokenizers import (
   tokenizers,
 )
 
+# Thai, Lao and others put no spaces between words; longer ones are unknown.
+_LONGEST = 400
+
 # Ideographs are words of one character each.
 _IDEOGRAPHS = "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
 _IDEOGRAPH = re.compile(_IDEOGRAPHS)
@@ -90,7 +93,11 @@ class WordPiece(_training.Trained):
   def _finished(self, trained) -> library.Tokenizer:
     """The pipeline with the trained pieces and only true special tokens."""
     made = library.Tokenizer(
-      models.WordPiece(trained.get_vocab(True), unk_token=self.specials["unk"])
+      models.WordPiece(
+        trained.get_vocab(True),
+        unk_token=self.specials["unk"],
+        max_input_chars_per_word=_LONGEST,
+      )
     )
     made.normalizer = trained.normalizer
     made.pre_tokenizer = trained.pre_tokenizer
