@@ -56,6 +56,7 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
   order = layer_order(spec)
   initializer = _initializer(spec.get("initializer", {}), len(order))
   norm = dict(spec.get("norm", {"kind": "layer_norm"}))
+  norms.check(norm)  # now: blocks build theirs when the model first runs
   given = {"param_dtype": jnp.float32, **given}
   given |= {"width": spec["width"], "dtype": dtype, "initializer": initializer}
   if "vocab_size" in spec:

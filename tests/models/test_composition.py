@@ -67,7 +67,7 @@ def test_every_combination_builds_and_differentiates():
   for design in ALL:
     model = assembly.build(spec_of(design))
     boxed = tiny.shapes(model, batch)
-    shapes = jax.eval_shape(lambda: tiny.fill(boxed))
+    shapes = jax.eval_shape(lambda b=boxed: tiny.fill(b))
     value, gradient = jax.eval_shape(
       lambda p, m=model: jax.value_and_grad(lambda q: loss(m, q, batch))(p),
       shapes,

@@ -1,0 +1,79 @@
+"""Documents packed in a row give what they give in rows of their own."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+
+WINDOW = 4  # so that local attention matters at this length
+
+
+def spec_of(name: str) -> dict:
+  spec = tiny.config_model(name)
+  for layer in spec["layers"].values():
+    if layer["mixer"].get("window"):
+      layer["mixer"]["window"] = WINDOW
+  return spec
+
+
+def documents() -> list[tuple[int, slice]]:
+  """(row, place) of every document of the packed rows."""
+  found = []
+  for row, segments in enumerate(tiny.SEGMENTS):
+    for segment in range(1, segments.max() + 1):
+      inside = np.flatnonzero(segments == segment)
+      found.append((row, slice(inside[0], inside[-1] + 1)))
+  return found
+
+
+def separated(packed: dict, places) -> dict:
+  """One document a row, from the left; types follow, positions are left out."""
+  rows = {
+    key: np.zeros((len(places), tiny.LENGTH), np.int32)
+    for key in ("inputs", "segments", "types")
+  }
+  for i, (row, place) in enumerate(places):
+    length = place.stop - place.start
+    rows["inputs"][i, :length] = packed["inputs"][row, place]
+    rows["types"][i, :length] = packed["types"][row, place]
+    rows["segments"][i, :length] = 1
+  return rows
+
+
+def whole(batch: dict, rows: int) -> dict:
+  """The batch with empty rows below, so that one program runs both."""
+  keys = ("inputs", "segments", "types")
+  below = rows - batch["inputs"].shape[0]
+  out = {k: np.pad(batch[k], ((0, below), (0, 0))) for k in keys}
+  return out | {"positions": tiny.positions(out["segments"])}
+
+
+@pytest.mark.parametrize("name", tiny.CONFIGS)
+def test_packed_equals_separate(name):
+  spec = spec_of(name)
+  spec["embeddings"]["types"] = 2
+  model, params = tiny.build(spec)
+  packed, places = tiny.batch(), documents()
+  pads = packed["segments"] == 0
+  noise = np.random.default_rng(5).integers(1, tiny.VOCAB, pads.shape)
+  packed["inputs"] = np.where(pads, noise, packed["inputs"]).astype(np.int32)
+
+  def heads_read_everything(batch):
+    every = np.arange(tiny.LENGTH, dtype=np.int32)[None].repeat(len(places), 0)
+    return batch | {"cls_positions": every}
+
+  run = jax.jit(model.apply)
+  read = lambda batch: run(
+    params, heads_read_everything(whole(batch, len(places)))
+  )
+  together, apart = read(packed), read(separated(packed, places))
+  assert set(together) == {"hidden", *spec["heads"]}
+  for head, array in together.items():
+    array, alone = np.asarray(array), np.asarray(apart[head])
+    scale = max(1.0, np.abs(alone).max())
+    for i, (row, place) in enumerate(places):
+      length = place.stop - place.start
+      np.testing.assert_allclose(
+        array[row, place], alone[i, :length], atol=1e-5 * scale, err_msg=head
+      )

@@ -1,0 +1,123 @@
+"""Stacks compute the same: scanned or unrolled, with or without remat."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlm import paths
+from jaxlm.layers.stacks import arrangement
+from jaxlm.layers.stacks.scan import split
+from jaxlm.models import assembly
+from tests import tiny
+
+ORDER = ("first", "local", "wide", "local", "wide")
+
+
+def spec_of(**stack):
+  """ModernBERT's pattern: one layer, then a repeated pair."""
+  layer = lambda window, **block: tiny.layer(
+    block=dict(kind="pre_norm", **block), mixer=dict(window=window)
+  )
+  return tiny.model_spec(
+    positions=dict(kind="relative_buckets"),
+    layers=dict(
+      first=layer(0, skip_mixer_norm=True), local=layer(4), wide=layer(0)
+    ),
+    order=ORDER,
+    stack=stack,
+  )
+
+
+@functools.cache
+def unrolled_params():
+  return tiny.build(spec_of(kind="sequential"))[1]
+
+
+@functools.cache
+def result(kind, remat):
+  """Hidden states and gradients of the unrolled parameters."""
+  model = assembly.build(spec_of(kind=kind, remat=remat))
+  params = unrolled_params()["params"]
+
+  def loss(params):
+    if kind == "scan":
+      params = arrangement.scanned(params, ORDER)
+    hidden = model.apply({"params": params}, tiny.batch())["hidden"]
+    weights = jnp.sin(jnp.arange(hidden.size)).reshape(hidden.shape)
+    return jnp.sum(hidden * weights * (tiny.SEGMENTS > 0)[..., None]), hidden
+
+  gradient, hidden = jax.jit(jax.grad(loss, has_aux=True))(params)
+  return tiny.host(hidden), paths.flatten(tiny.host(gradient))
+
+
+@pytest.mark.parametrize(
+  "design", [("scan", False), ("scan", True), ("sequential", True)], ids=str
+)
+def test_all_stacks_agree_forward_and_backward(design):
+  hidden, gradient = result(*design)
+  plain, expected = result("sequential", False)
+  np.testing.assert_allclose(
+    tiny.real(hidden), tiny.real(plain), atol=1e-4, rtol=1e-4
+  )
+  for path, leaf in expected.items():
+    scale = max(1.0, np.abs(leaf).max())
+    np.testing.assert_allclose(
+      gradient[path], leaf, atol=1e-4 * scale, err_msg=path
+    )
+    # A learned bias that all layers share trains through the loop too.
+    assert np.abs(leaf).max() > 1e-3 or path.endswith("key/bias"), path
+
+
+def test_scanned_parameters_gain_an_axis_of_turns():
+  boxed = tiny.shapes(assembly.build(spec_of(kind="scan")), tiny.batch())
+  names = tiny.names(boxed)
+  place = "params/stack/layers_{}/feedforward/input/kernel"
+  assert names[place.format(0)] == ("embed", "mlp")
+  assert names[place.format(1)] == ("layers", "embed", "mlp")
+  assert place.format(3) not in names
+  shapes = paths.flatten(tiny.fill(boxed))
+  assert shapes[place.format(1)].shape == (2, tiny.WIDTH, 48)
+
+
+def test_conversion_there_and_back_is_the_identity():
+  params = unrolled_params()["params"]
+  back = arrangement.unrolled(arrangement.scanned(params, ORDER), ORDER)
+  assert jax.tree.structure(back) == jax.tree.structure(params)
+  jax.tree.map(np.testing.assert_array_equal, back, params)
+
+
+@pytest.mark.parametrize(
+  ("order", "expected"),
+  [
+    (("a",) * 12, (0, 1, 12)),
+    (("a", "b") * 3, (0, 2, 3)),
+    (("f",) + ("l", "l", "w") * 7, (1, 3, 7)),
+    (("a", "b", "c"), (0, 1, 1)),
+    (("a", "b", "b", "b", "a"), (1, 1, 3)),
+    (("a",), (0, 1, 1)),
+  ],
+)
+def test_the_longest_repetition_is_scanned(order, expected):
+  assert split(order) == expected
+
+
+@pytest.mark.parametrize("kind", ["sequential", "scan"])
+def test_hidden_states_of_every_layer_can_be_captured(kind):
+  model = assembly.build(spec_of(kind=kind))
+  boxed = jax.eval_shape(
+    lambda: model.apply(
+      tiny.fill(tiny.shapes(model, tiny.batch())),
+      tiny.batch(),
+      capture=frozenset({"hidden"}),
+      mutable=["intermediates"],
+    )[1]
+  )
+  kept = jax.tree.leaves(boxed["intermediates"])
+  states = sum(leaf.shape[0] if len(leaf.shape) == 4 else 1 for leaf in kept)
+  assert states == len(ORDER)
+  assert {leaf.shape[-3:] for leaf in kept} == {
+    (tiny.BATCH, tiny.LENGTH, tiny.WIDTH)
+  }
