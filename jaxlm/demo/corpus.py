@@ -27,13 +27,19 @@ from jaxlm import errors
 
 SPLITS = ("train", "validation", "test")
 SHARES = {"train": 0.80, "validation": 0.07, "test": 0.13}
-TOPICS = os.path.join("pydoc_data", "topics.py")
+TOPICS = "pydoc_data/topics.py"
 
 _FEWEST = 2000  # texts; a whole Python holds about 8,000
 _SHORTEST = 4  # words
-_SKIPPED = frozenset(
-  "site-packages dist-packages __pycache__ test tests idle_test testing "
-  "ensurepip turtledemo config-3".split()
+_SKIPPED = (
+  "site-packages",
+  "dist-packages",
+  "__pycache__",
+  "test",
+  "tests",
+  "idle_test",
+  "ensurepip",
+  "turtledemo",
 )
 _DOCUMENTED = (
   ast.Module,
@@ -92,7 +98,7 @@ def assign(records: Iterable[Record]) -> dict[str, str]:
   place = {}
   for record in records:
     file, size = record["file"], len(record["text"])
-    if file == TOPICS.replace(os.sep, "/"):
+    if file == TOPICS:
       place[file] = "train"
       continue
     # Modules of one file form one group: their shares are kept together.
@@ -144,7 +150,7 @@ def _texts(root: pathlib.Path, file: str) -> Iterator[str]:
   tree = _parse(root / file)
   if tree is None:
     return
-  if file == TOPICS.replace(os.sep, "/"):
+  if file == TOPICS:
     yield from _topics(tree)
     return
   for node in ast.walk(tree):

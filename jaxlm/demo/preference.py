@@ -30,9 +30,7 @@ class Pair(NamedTuple):
   swapped: str
 
 
-def pairs(
-  held_out: Iterable[str], training: Iterable[str] = ()
-) -> list[Pair]:
+def pairs(held_out: Iterable[str], training: Iterable[str] = ()) -> list[Pair]:
   """One pair for every usable sentence of the held-out texts, in order.
 
   Args:
