@@ -12,9 +12,12 @@ sentences hold the same words, so word frequencies cannot either.
 """
 
 import hashlib
+import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 FEWEST_WORDS, MOST_WORDS = 6, 25
 
@@ -28,6 +31,42 @@ class Pair(NamedTuple):
 
   real: str
   swapped: str
+
+
+class Preference(NamedTuple):
+  """How often the real sentence of a pair scored higher.
+
+  `share` of `count` pairs, ties counted as half; `error` is its binomial
+  standard error.
+  """
+
+  share: float
+  error: float
+  count: int
+
+
+def measure(real: Sequence[float], swapped: Sequence[float]) -> Preference:
+  """Share of the pairs whose real sentence scored higher.
+
+  Args:
+    real: scores [pairs] of the sentences as written.
+    swapped: scores [pairs] of the others.
+
+  Raises:
+    ValueError: no pairs, lists of different lengths, or a score that is not
+      finite.
+  """
+  real, swapped = np.asarray(real, float), np.asarray(swapped, float)
+  if real.shape != swapped.shape or not real.size:
+    raise ValueError(
+      f"scores of {real.shape} and {swapped.shape}: expected one of each for "
+      "every pair, and a pair or more"
+    )
+  if not np.all(np.isfinite(real) & np.isfinite(swapped)):
+    raise ValueError("the scores of the pairs are not all finite")
+  share = float(np.where(real == swapped, 0.5, real > swapped).mean())
+  error = math.sqrt(share * (1 - share) / real.size)
+  return Preference(share, error, int(real.size))
 
 
 def pairs(held_out: Iterable[str], training: Iterable[str] = ()) -> list[Pair]:

@@ -62,9 +62,9 @@ mark { background: var(--mark); color: inherit; padding: 0 .3em;
 .guesses { list-style: none; margin: 0; padding: 0; display: flex;
   flex-wrap: wrap; gap: .3rem .9rem; }
 .guesses li { flex: 0 0 8rem; display: flex; gap: .6rem;
-  justify-content: space-between; font-size: .875rem; padding-bottom: .2rem; background:
-  linear-gradient(var(--series-1), var(--series-1)) 0 100% / var(--share) 2px
-  no-repeat; border-bottom: 1px solid var(--grid); }
+  justify-content: space-between; font-size: .875rem; padding-bottom: .2rem;
+  background: linear-gradient(var(--series-1), var(--series-1)) 0 100% /
+  var(--share) 2px no-repeat; border-bottom: 1px solid var(--grid); }
 .guesses .right { font-weight: 700; }
 summary { cursor: pointer; color: var(--accent); }
 pre { background: var(--panel); border-radius: .5rem; padding: .9rem 1rem;
