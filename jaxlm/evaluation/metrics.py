@@ -7,7 +7,7 @@ and so, with a warning, are correlations, which have no value there.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
@@ -99,14 +99,6 @@ def tagging(
 def binomial_error(share: float, count: int) -> float:
   """Standard error of a share of `count` independent items."""
   return math.sqrt(share * (1 - share) / count)
-
-
-def summary(values: Mapping[str, float]) -> str:
-  """One line: 'accuracy 0.9120, count 872'."""
-  return ", ".join(
-    f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}"
-    for name, value in values.items()
-  )
 
 
 def _f1(labels, predictions, *, average) -> float:

@@ -132,8 +132,3 @@ def test_nothing_to_score_and_unequal_lengths():
     metrics.regression([1.0, 2.0], [1.0])
   with pytest.raises(ValueError, match="sentence 1: 1 labels but 2"):
     metrics.tagging([["O"], ["O"]], [["O"], ["O", "O"]])
-
-
-def test_summary_is_one_line():
-  line = metrics.summary({"accuracy": 0.91234, "count": 872})
-  assert line == "accuracy 0.9123, count 872"
