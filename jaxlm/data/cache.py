@@ -23,6 +23,7 @@ from jaxlm.data.arrangements import Frame, arrangements
 from jaxlm.errors import UserError
 
 ROWS_PER_SHARD = _manifest.ROWS_PER_SHARD
+SMALL = 1 << 30  # bytes
 key = _manifest.key
 
 
@@ -112,7 +113,8 @@ def build(
     report: told of folders of killed processes that were removed.
 
   Raises:
-    UserError: the folder holds something else, no document holds a token, the disk is full.
+    UserError: the folder holds something else, no document holds a token,
+      the disk is full.
   """
   folder = pathlib.Path(folder)
   if folder.exists():  # never written over
@@ -139,14 +141,15 @@ def build(
 
 
 def open_cache(
-  folder, key: Mapping[str, Any] | None = None, verify: bool = False
+  folder, key: Mapping[str, Any] | None = None, verify: bool | None = None
 ) -> Cache:
   """Opens a cache after checking that it is whole and the one asked for.
 
   Args:
     folder: where it lies.
     key: what it should have been made from; None takes it as it is.
-    verify: also hash every shard, which reads them all.
+    verify: also hash every shard, which reads them all; None: where that
+      takes a second or two, below `SMALL` bytes.
 
   Raises:
     UserError: it is not a cache, of another format, damaged, or made from
@@ -161,10 +164,16 @@ def open_cache(
         f"The cache '{folder}' was made from something else: "
         f"{'; '.join(found)}. {_manifest.remedy(folder)}"
       )
-  for split in manifest["splits"].values():
-    for shard in split["shards"]:
-      for array in shard["arrays"].values():
-        _manifest.check_file(folder, array, verify)
+  arrays = [
+    array
+    for split in manifest["splits"].values()
+    for shard in split["shards"]
+    for array in shard["arrays"].values()
+  ]
+  if verify is None:
+    verify = sum(array["bytes"] for array in arrays) < SMALL
+  for array in arrays:
+    _manifest.check_file(folder, array, verify)
   return Cache(folder, manifest)
 
 

@@ -153,9 +153,9 @@ def test_damage_is_named(tmp_path, numbers):
   with pytest.raises(UserError, match="00001-tokens.npy' has .* half-writ"):
     cache.open_cache(folder)
   shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-  cache.open_cache(folder)  # the size is right: the fast check is content
+  cache.open_cache(folder, verify=False)  # the size is right: all it looks at
   with pytest.raises(UserError, match="00001-tokens.npy' is damaged"):
-    cache.open_cache(folder, verify=True)
+    cache.open_cache(folder)
   shard.unlink()
   with pytest.raises(UserError, match="lacks '.*00001-tokens.npy'"):
     cache.open_cache(folder)
