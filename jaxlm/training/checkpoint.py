@@ -9,6 +9,7 @@ Python classes of optimizer states matter when they are read.
 import errno
 import logging
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from jaxlm.training import fingerprint as fingerprints
 from jaxlm.training.state import TrainState
 
 _LOSS = "loss"
+_TRASH = "deleted"
 
 
 class Restored(NamedTuple):
@@ -67,9 +69,14 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy, cleanup_tmp_directories=True
+        preservation_policy=policy,
+        cleanup_tmp_directories=True,
+        # Renamed before it is deleted: a kill in between would leave half a
+        # checkpoint, which is what damage looks like.
+        todelete_subdir=_TRASH,
       ),
     )
+    self._empty_trash()
 
   def steps(self) -> list[int]:
     """Steps that have a complete checkpoint, ascending."""
@@ -102,6 +109,8 @@ class Checkpoints:
     with _disk_errors(self):
       if step in self._manager.all_steps():
         return
+      self._manager.wait_until_finished()
+      self._empty_trash()
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -125,7 +134,12 @@ class Checkpoints:
   def close(self) -> None:
     """Waits and lets go of threads."""
     self.wait()
+    self._empty_trash()
     self._manager.close()
+
+  def _empty_trash(self) -> None:
+    if jax.process_index() == 0:
+      shutil.rmtree(self.folder / _TRASH, ignore_errors=True)
 
   def restore(self, like: TrainState, step: int | None = None) -> Restored:
     """Reads a checkpoint onto the devices that `like` says.

@@ -20,7 +20,7 @@ from jaxlm.training import evaluate as evaluation
 from jaxlm.training import state as states
 from jaxlm.training import workdir as workdirs
 from jaxlm.training.feed import Feed, batch_hash
-from jaxlm.training.hooks import Hook, Moment, Progress, Watch
+from jaxlm.training.hooks import Every, Hook, Moment, Progress, Watch
 from jaxlm.training.hooks_log import Log
 from jaxlm.training.hooks_progress import ProgressBar
 from jaxlm.training.hooks_save import Evaluate, Save
@@ -223,9 +223,12 @@ def _hooks(plan, workdir, checkpoints, start, card) -> list[Hook]:
   hooks: list[Hook] = []
   if plan.validation is not None:
     hooks.append(Evaluate(plan.evaluation.every, _measure(plan)))
+  log = plan.log
   if _writes():
-    log = plan.log
     hooks.append(Log(workdir, log.every, start, tensorboard=log.tensorboard))
+  else:
+    # Reads where process 0 does, so that all return the same means.
+    hooks.append(Every(log.every, Moment.metrics))
   about = {"config": plan.config, "facts": plan.facts}
   hooks.append(Save(plan.checkpoint.every, checkpoints, about))
   if card is not None:

@@ -1,9 +1,9 @@
 """Plans of toy runs, and a process that trains one: `python -m ... WORKDIR`."""
 
-import dataclasses
 import json
 import pathlib
 import sys
+import time
 
 import jax
 
@@ -46,38 +46,38 @@ def lines(workdir) -> list[dict]:
   return [json.loads(line) for line in text.splitlines()]
 
 
-def main(workdir, steps, pause):
-  """Trains, slowly enough to be interrupted, and prints the outcome."""
+def slow(steps, pause=0.0):
+  """A plan of one process that logs each step and takes its time over it."""
   task = toy.task()
   batch_at = task.batch_at
 
-  def slow(*args, **kwargs):
-    import time
-
-    time.sleep(float(pause))
+  def slowly(*args, **kwargs):
+    time.sleep(pause)
     return batch_at(*args, **kwargs)
 
-  run = make(
-    steps=int(steps),
-    task=task._replace(batch_at=slow),
+  return make(
+    steps=steps,
+    task=task._replace(batch_at=slowly),
+    validation=None,
     checkpoint=plan.CheckpointSettings(every=3, keep=2),
-    evaluation=plan.EvaluationSettings(every=0, batches=1),
     log=plan.LogSettings(every=1, progress=False, tensorboard=False),
   )
-  result = loop.train(run, workdir)
-  outcome = dict(
+
+
+def main(workdir, steps, pause):
+  """Trains, and prints the outcome."""
+  result = loop.train(slow(int(steps), float(pause)), workdir)
+  print(json.dumps(outcome(result)), flush=True)
+
+
+def outcome(result) -> dict:
+  """What two runs have alike when they ended alike, to the last bit."""
+  return dict(
     step=result.step,
     reason=result.reason,
     params=fingerprint(result.state.params),
     opt_state=fingerprint(result.state.opt_state),
   )
-  print(json.dumps(outcome), flush=True)
-  return result
-
-
-def replace(run, **given):
-  """A plan with other fields."""
-  return dataclasses.replace(run, **given)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 
-import pytest
+from jaxlm.training import checkpoint, loop
+from tests.training import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 60
@@ -39,43 +40,30 @@ def wait_for(workdir, process, step):
   raise AssertionError("the run never came to that step")
 
 
-def outcome(process):
-  out, err = process.communicate(timeout=120)
-  assert process.returncode == 0, err
-  return json.loads(out.splitlines()[-1])
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-  return outcome(start(tmp_path_factory.mktemp("whole"), pause=0))
-
-
-def test_killed_twice_it_ends_with_the_same_bits(whole, tmp_path):
+def test_killed_twice_and_stopped_once_it_ends_with_the_same_bits(tmp_path):
+  whole = runs.outcome(loop.train(runs.slow(STEPS), tmp_path / "whole"))
+  workdir = tmp_path / "killed"
   moments = random.Random(20)
-  for low in (5, 30):
-    process = start(tmp_path)
-    wait_for(tmp_path, process, low + moments.randrange(15))
+  for low in (5, 25):
+    process = start(workdir)
+    wait_for(workdir, process, low + moments.randrange(10))
     time.sleep(moments.random() * 0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL
-  assert outcome(start(tmp_path, pause=0)) == whole
-  card = json.loads((tmp_path / "run.json").read_text())
-  assert [s["stopped"] for s in card["sessions"]] == [
-    "killed",
-    "killed",
-    "finished",
-  ]
-  text = (tmp_path / "metrics.jsonl").read_text()
-  steps = [json.loads(line)["step"] for line in text.splitlines()]
-  assert steps == list(range(1, STEPS + 1))
-
-
-def test_sigterm_saves_first_and_goes_on_later(whole, tmp_path):
-  process = start(tmp_path)
-  wait_for(tmp_path, process, 20)
+  process = start(workdir)
+  wait_for(workdir, process, 45)
   process.send_signal(signal.SIGTERM)
-  stopped = outcome(process)
-  assert stopped["reason"] == "SIGTERM" and 20 <= stopped["step"] < STEPS
-  assert (tmp_path / "checkpoints" / str(stopped["step"])).is_dir()
-  assert outcome(start(tmp_path, pause=0)) == whole
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 0, err
+  stopped = json.loads(out.splitlines()[-1])
+  assert stopped["reason"] == "SIGTERM" and 45 <= stopped["step"] < STEPS
+  # SIGTERM saves first.
+  assert checkpoint.latest(workdir) == stopped["step"]
+  assert runs.outcome(loop.train(runs.slow(STEPS), workdir)) == whole
+  card = json.loads((workdir / "run.json").read_text())
+  ends = [session["stopped"] for session in card["sessions"]]
+  assert ends == ["killed", "killed", "SIGTERM", "finished"]
+  assert card["sessions"][3]["from_step"] == stopped["step"]
+  steps = [line["step"] for line in runs.lines(workdir)]
+  assert steps == list(range(1, STEPS + 1))
