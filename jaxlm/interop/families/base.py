@@ -26,6 +26,10 @@ class Found:
     """Whether the file has a tensor."""
     return self.actual(name) is not None
 
+  def any(self, start: str) -> bool:
+    """Whether the file has a tensor whose name begins so."""
+    return any(name.startswith(start) for name in self._shapes)
+
   def rows(self, name: str) -> int:
     """The first dimension of a tensor; 0 where it is absent."""
     actual = self.actual(name)

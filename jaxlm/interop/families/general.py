@@ -124,14 +124,19 @@ def leaves(description) -> list[Leaf]:
 
 def model_spec(settings, found) -> dict:
   """The spec that one of our folders describes."""
-  del found
   held = settings.get("model")
   if settings.get("format") != FORMAT or not isinstance(held, dict):
     raise UserError(
       f"'{settings.path}': format is {settings.get('format')!r}; this jaxlm "
       f"reads format {FORMAT} with the model's description under 'model'."
     )
-  return description_lib.spec_of(held)
+  # A class of transformers saves the heads that it has.
+  heads = {
+    role: head
+    for role, head in held["heads"].items()
+    if role == "causal_lm" or found.any(f"{role}.")
+  }
+  return description_lib.spec_of({**held, "heads": heads})
 
 
 def config(description, ids) -> dict:

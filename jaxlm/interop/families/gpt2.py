@@ -99,7 +99,9 @@ def _heads(settings, found) -> dict:
       pooler = {} if role == "tag" else {"pooler": False}
       classes = found.rows(tensor)
       return {role: dict(kind=role, classes=classes, dropout=dropout, **pooler)}
-  # The head has no tensor of its own: a bare body is a language model too.
+  if settings.get("architectures") == [BODY]:
+    return {}
+  # The head has no tensor of its own, so the file does not tell.
   return {"causal_lm": dict(kind="causal_lm")}
 
 

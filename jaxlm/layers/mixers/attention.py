@@ -146,8 +146,9 @@ class Attention(nn.Module):
     start = filled.value
     if not self.is_initializing():
       insert = jax.lax.dynamic_update_slice
-      keys.value = insert(keys.value, key, (0, start, 0, 0))
-      values.value = insert(values.value, value, (0, start, 0, 0))
-      segments.value = insert(segments.value, ctx.segments, (0, start))
+      zero = jnp.zeros_like(start)  # a plain 0 is int64 under float64
+      keys.value = insert(keys.value, key, (zero, start, zero, zero))
+      values.value = insert(values.value, value, (zero, start, zero, zero))
+      segments.value = insert(segments.value, ctx.segments, (zero, start))
       filled.value = start + key.shape[1]
     return keys.value, values.value, segments.value, start
