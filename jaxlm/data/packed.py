@@ -242,7 +242,11 @@ class Packed:
     )
     report(f"Cache: packed {_counts(cache)}, in {folder}.")
     if not cache.rows("validation"):
-      report("Cache: no document is held out; there is no validation.")
+      report(
+        "Cache: no document is held out; there is no validation. Set "
+        "data.validation_files, raise data.validation_share, or cut files "
+        "into smaller documents by data.documents='line'."
+      )
     return cache
 
   def _facts(self, tokenizer, cache) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 import errno
 import json
+import socket
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -188,8 +192,6 @@ def test_a_failure_leaves_nothing(tmp_path, numbers):
 
 
 def test_leftovers_of_the_dead_are_told_and_removed(tmp_path, numbers):
-  import socket
-
   left = tmp_path / f".c-building-{socket.gethostname()}-999999999"
   left.mkdir()
   (left / "train.ids").write_bytes(b"xx")
@@ -198,6 +200,47 @@ def test_leftovers_of_the_dead_are_told_and_removed(tmp_path, numbers):
     tmp_path / "c", key(numbers), texts(), numbers, report=told.append
   )
   assert not left.exists() and "half-written" in told[0]
+
+
+def test_the_second_of_two_builders_takes_what_the_first_made(
+  tmp_path, numbers
+):
+  def raced():
+    yield from texts()
+    build(tmp_path / "other", numbers)
+    (tmp_path / "other").rename(tmp_path / "c")
+
+  made = cache.build(tmp_path / "c", key(numbers), raced(), numbers)
+  assert made.sha256 == cache.open_cache(tmp_path / "c").sha256
+  assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_killed_and_run_again(tmp_path, numbers):
+  code = f"""
+    import time
+    from jaxlm.data import cache
+    from tests.data import fakes
+    def texts():
+      yield "train", "7 8 9"
+      print("busy", flush=True)
+      time.sleep(60)
+    tokenizer = fakes.NumberTokenizer()
+    key = cache.key({{}}, "t", dict(kind="documents"), 16)
+    cache.build({str(tmp_path / "c")!r}, key, texts(), tokenizer)
+  """
+  child = subprocess.Popen(
+    [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE
+  )
+  assert child.stdout.readline() == b"busy\n"
+  child.kill()
+  child.communicate()
+  assert not (tmp_path / "c").exists() and any(tmp_path.iterdir())
+  told = []
+  cache.build(
+    tmp_path / "c", key(numbers), texts(), numbers, report=told.append
+  )
+  assert "half-written" in told[0]
+  assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
 def test_full_disk_is_a_sentence(tmp_path, numbers, monkeypatch):
