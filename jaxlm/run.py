@@ -1,6 +1,5 @@
 """What the commands do, as functions that a notebook can call."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -151,6 +150,7 @@ def train(config, workdir, *, report: Report = print, export=True) -> Trained:
         run.data.validation,
         classes=run.data.facts.get("classes", ()),
         out=workdir / "predictions.jsonl",
+        replace=True,  # this run's own, perhaps of an earlier session
       )
     if export:
       facts = _exported(workdir, report)
@@ -220,22 +220,13 @@ def evaluate(checkpoint_path, files: str, *, out=None) -> dict[str, float]:
       "to read --files is unknown: fine-tune it first (configs/finetune.py)."
     )
   config = loading.tuples(json.loads(config_file.read_text(encoding="utf-8")))
-  data = dataclasses.replace(
-    datasets.build(config["data"]),
-    files=files,
-    validation_files=files,
+  task = datasets.build(config["data"]).evaluation(
+    files,
+    tokenizer=loaded.tokenizer,
+    batch_size=config["batch_size"],
     classes=loaded.labels,
   )
-  prepared = data.prepare(
-    tokenizer=loaded.tokenizer,
-    workdir=pathlib.Path(checkpoint_path),
-    batch_size=config["batch_size"],
-    seed=config["seed"],
-    report=lambda line: None,
-  )
-  return predict.evaluate(
-    loaded, prepared.validation, classes=loaded.labels, out=out
-  )
+  return predict.evaluate(loaded, task, classes=loaded.labels, out=out)
 
 
 def export(checkpoint_path, out) -> dict[str, Any]:

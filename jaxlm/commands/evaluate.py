@@ -8,12 +8,11 @@ config. With --pairs, a language model is asked which sentence of a pair it
 prefers (JSON lines with `sentence_good` and `sentence_bad`).
 """
 
-import glob
 import json
 
 from jaxlm import errors, loading, run
 from jaxlm.commands import _cli
-from jaxlm.evaluation.pseudo_likelihood import pairs
+from jaxlm.evaluation.minimal_pairs import pairs
 
 
 def main(argv):
@@ -21,18 +20,14 @@ def main(argv):
   parser = _cli.parser("evaluate", __doc__)
   parser.add_argument("--checkpoint", required=True, help="workdir or HF folder")
   parser.add_argument("--files", default="", help="labelled files")
-  parser.add_argument("--pairs", default="", help="minimal pairs")
-  parser.add_argument("--out", default="", help="folder for predictions.jsonl")
+  parser.add_argument("--pairs", default="", help="files of minimal pairs")
+  parser.add_argument("--out", default="", help="a file for the predictions")
   args = _cli.parse(parser, argv)
-  if not args.files and not args.pairs:
+  if bool(args.files) == bool(args.pairs):
     raise errors.UserError("jaxlm evaluate needs --files or --pairs.")
+  out = args.out or None
   if args.files:
-    result = run.evaluate(args.checkpoint, args.files, out=args.out or None)
-    print(json.dumps(result, sort_keys=True))
-  if args.pairs:
-    found = sorted(glob.glob(args.pairs))
-    if not found:
-      raise errors.UserError(f"--pairs={args.pairs} matches no file.")
-    loaded = loading.load(args.checkpoint)
-    for file in found:
-      print(json.dumps({"file": file, **pairs(loaded, file)}, sort_keys=True))
+    result = run.evaluate(args.checkpoint, args.files, out=out)
+  else:
+    result = pairs(loading.load(args.checkpoint), args.pairs, out=out)
+  print(json.dumps(result, sort_keys=True))
