@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import torch
+from transformers.models.modernbert import modeling_modernbert as modern
 
 from jaxlm import interop
 from jaxlm.models import assembly
@@ -25,6 +26,25 @@ def draw(model, *, std=0.3, seed=0, dtype=torch.float64):
       )
       parameter.copy_(std * noise)
   return model
+
+
+def exact_modernbert(setattr):
+  """Angles and turns of ModernBERT in float64, which transformers rounds."""
+
+  def forward(self, x, position_ids, layer_type):
+    theta = self.config.rope_parameters[layer_type]["rope_theta"]
+    dim = self.config.hidden_size // self.config.num_attention_heads
+    rates = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    angles = position_ids[..., None].double() * rates
+    angles = torch.cat([angles, angles], -1)
+    return angles.cos(), angles.sin()
+
+  def turn(q, k, cos, sin, unsqueeze_dim=1):
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return tuple(x * cos + modern.rotate_half(x) * sin for x in (q, k))
+
+  setattr(modern.ModernBertRotaryEmbedding, "forward", forward)
+  setattr(modern, "apply_rotary_pos_emb", turn)
 
 
 def batch(vocab_size, *, left=True, types=True):

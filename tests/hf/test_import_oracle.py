@@ -6,10 +6,6 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from transformers.models.modernbert import (  # noqa: E402
-  modeling_modernbert as modern,
-)
-
 from tests.hf import oracle  # noqa: E402
 
 pytestmark = pytest.mark.hf
@@ -137,20 +133,7 @@ def compare(name, model, folder, limit, dtype=np.float64):
 def exact_rotary(monkeypatch):
   """Angles and turns of ModernBERT in float64, as transformers has not."""
 
-  def forward(self, x, position_ids, layer_type):
-    theta = self.config.rope_parameters[layer_type]["rope_theta"]
-    dim = self.config.hidden_size // self.config.num_attention_heads
-    rates = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-    angles = position_ids[..., None].double() * rates
-    angles = torch.cat([angles, angles], -1)
-    return angles.cos(), angles.sin()
-
-  def turn(q, k, cos, sin, unsqueeze_dim=1):
-    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return tuple(x * cos + modern.rotate_half(x) * sin for x in (q, k))
-
-  monkeypatch.setattr(modern.ModernBertRotaryEmbedding, "forward", forward)
-  monkeypatch.setattr(modern, "apply_rotary_pos_emb", turn)
+  oracle.exact_modernbert(monkeypatch.setattr)
 
 
 @pytest.mark.parametrize("name", CASES)
