@@ -4,7 +4,7 @@ from jaxlm.models import models
 from jaxlm.models.encoder import Encoder
 
 
-@models.register("decoder", paper="GPT-2")
+@models.register("decoder", paper="Radford et al. 2019, GPT-2")
 class Decoder(Encoder):
   """The encoder's assembly; `jaxlm.models.generation` decodes with it.
 

@@ -8,7 +8,7 @@ from jaxlm.objectives import base, objectives
 from jaxlm.types import Outcome
 
 
-@objectives.register("causal_lm", paper="GPT-2")
+@objectives.register("causal_lm", paper="Radford et al. 2019, GPT-2")
 @dataclasses.dataclass(frozen=True)
 class CausalLM:
   """Mean cross-entropy of the next token.

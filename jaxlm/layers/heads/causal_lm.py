@@ -5,7 +5,7 @@ import flax.linen as nn
 from jaxlm.layers.heads import heads
 
 
-@heads.register("causal_lm", paper="GPT-2")
+@heads.register("causal_lm", paper="Radford et al. 2019, GPT-2")
 class CausalLMHead(nn.Module):
   """h E^T over the tied token table E, no bias."""
 
