@@ -51,7 +51,7 @@ _PLACES = {
 SLOTS = {
   "model": "config.model",
   "embedding": "config.model.embeddings",
-  "position": "config.model.positions, config.model.layers.NAME.mixer.positions",
+  "position": "config.model.positions, or mixer.positions of a layer",
   "norm": "config.model.norm",
   "block": "config.model.layers.NAME.block",
   "mixer": "config.model.layers.NAME.mixer",

@@ -1,0 +1,104 @@
+"""What every shipped model promises, at its tiny size."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlm import paths, sharding
+from jaxlm.layers import primitives
+from jaxlm.models import assembly
+from tests import tiny
+
+ROWS = 4  # over data=2 x fsdp=2
+SEGMENTS = np.concatenate([tiny.SEGMENTS, tiny.SEGMENTS[::-1]])
+every_config = pytest.mark.parametrize("name", tiny.CONFIGS)
+
+
+# All that shards in one model: both blocks and feed-forwards in a loop, a
+# learned score bias, a narrow table, sentence types, three heads.
+MIXED = tiny.model_spec(
+  positions=dict(kind="relative_buckets"),
+  embeddings=dict(kind="factorized", table_width=16, types=2),
+  layers=dict(
+    post=tiny.layer(block=dict(kind="post_norm")),
+    pre=tiny.layer(feedforward=dict(kind="gated", hidden=48)),
+  ),
+  order=("post", "pre"),
+  depth=4,
+  stack=dict(kind="scan"),
+  heads=dict(
+    masked_lm=dict(kind="masked_lm"),
+    classify=dict(kind="classify", classes=3),
+    tag=dict(kind="tag", classes=4),
+  ),
+)
+
+
+@functools.cache
+def boxed(name):
+  spec = MIXED if name == "mixed" else tiny.config_model(name)
+  model = assembly.build(spec, vocab_size=tiny.VOCAB)
+  return model, tiny.shapes(model, tiny.batch(SEGMENTS))
+
+
+def gradients(model, variables, batch):
+  """Hidden states and gradients of a loss over all heads."""
+
+  def loss(params):
+    outputs = model.apply({"params": params}, batch)
+    hidden = outputs["hidden"]
+    weights = (batch["segments"] > 0)[..., None] / hidden.size
+    total = jnp.sum(jnp.sin(hidden) * weights)
+    for head, logits in sorted(outputs.items()):
+      if head != "hidden" and logits.shape[1] != hidden.shape[1]:
+        total += jnp.mean(jax.nn.log_softmax(logits)[..., 0])
+      elif head != "hidden":
+        total += jnp.sum(jax.nn.log_softmax(logits)[..., :1] * weights)
+    return total, hidden
+
+  return jax.grad(loss, has_aux=True)(variables["params"])
+
+
+@every_config
+def test_names_of_all_axes(name):
+  _, shapes = boxed(name)
+  flat = paths.flatten(tiny.fill(shapes))
+  for path, axes in tiny.names(shapes).items():
+    assert axes is not None and len(axes) == flat[path].ndim, path
+    assert set(axes) <= {*primitives.AXES, None}, (path, axes)
+    assert set(axes) <= {*sharding.RULES, None}, (path, axes)
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["mixed", *(pytest.param(n, marks=pytest.mark.slow) for n in tiny.CONFIGS)],
+)
+def test_sharded_equals_unsharded(name):
+  """On 8 devices: 2 copies, parameters in 2, matrices in 2."""
+  model, shapes = boxed(name)
+  variables, batch = tiny.fill(shapes), tiny.batch(SEGMENTS)
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  placed = jax.device_put(variables, sharding.state_shardings(shapes, mesh))
+  kernels = [
+    leaf
+    for path, leaf in paths.flatten(placed).items()
+    if path.endswith("kernel") and "layers" in path
+  ]
+  assert all(
+    len({str(s.index) for s in k.addressable_shards}) == 4 for k in kernels
+  )
+  run = jax.jit(functools.partial(gradients, model))
+  gradient, hidden = run(placed, sharding.shard_batch(batch, mesh))
+  expected, plain = run(variables, batch)
+  np.testing.assert_allclose(
+    tiny.real(hidden, SEGMENTS), tiny.real(plain, SEGMENTS), atol=1e-4
+  )
+  expected = paths.flatten(expected)
+  for path, leaf in paths.flatten(gradient).items():
+    np.testing.assert_allclose(
+      leaf, expected[path], atol=1e-4, rtol=1e-3, err_msg=path
+    )
+    assert np.abs(leaf).max() > 0 or path.endswith("key/bias"), path
