@@ -6,21 +6,31 @@ every array). Leaves are stored by path, so that neither the mesh nor the
 Python classes of optimizer states matter when they are read.
 """
 
-import errno
-import logging
+import contextlib
 import pathlib
 import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxlm import errors, paths
 from jaxlm.training import fingerprint as fingerprints
+from jaxlm.training.checkpoint_files import (
+  latest,
+  load_params,
+  locate,
+  quiet,
+  read,
+  refuse_incomplete,
+  steps_of,
+)
+from jaxlm.training.disk import is_disk_full
 from jaxlm.training.state import TrainState
+
+__all__ = ["Checkpoints", "Restored", "latest", "load_params", "locate", "read"]
 
 _LOSS = "loss"
 _TRASH = "deleted"
@@ -54,8 +64,8 @@ class Checkpoints:
         f"config.checkpoint.keep is {keep}, expected 1 or more."
       )
     self.folder = pathlib.Path(folder).absolute()
-    _refuse_incomplete(self.folder)
-    _quiet()
+    refuse_incomplete(self.folder)
+    quiet()
     policy = preservation_policy.AnyPreservationPolicy(
       [
         preservation_policy.LatestN(keep),
@@ -106,7 +116,7 @@ class Checkpoints:
       "params": fingerprints.fingerprint(params),
       "rest": fingerprints.fingerprint(rest),
     }
-    with _disk_errors(self):
+    with _told_if_full(self.folder):
       if step in self._manager.all_steps():
         return
       self._manager.wait_until_finished()
@@ -128,7 +138,7 @@ class Checkpoints:
     Raises:
       UserError: the disk is full.
     """
-    with _disk_errors(self):
+    with _told_if_full(self.folder):
       self._manager.wait_until_finished()
 
   def close(self) -> None:
@@ -155,111 +165,6 @@ class Checkpoints:
     params, rest = _split(like)
     got = read(self.folder, step, {"params": params, "rest": rest})
     return Restored(_join(like, got["params"], got["rest"]), got["meta"])
-
-
-def latest(folder) -> int | None:
-  """The newest complete checkpoint's step, or None.
-
-  Args:
-    folder: a workdir, or its `checkpoints`.
-  """
-  return max(_steps(locate(folder)), default=None)
-
-
-def load_params(folder, step: int | None = None) -> tuple[dict, dict]:
-  """Parameters without the training objects.
-
-  Args:
-    folder: a workdir, its `checkpoints`, or the folder of one step.
-    step: which; default: the newest.
-
-  Returns:
-    Nested dicts of host arrays, and the checkpoint's plain data (`config`,
-    `facts`, `step`, ...).
-
-  Raises:
-    UserError: there is no checkpoint, or it is damaged.
-  """
-  folder = locate(folder)
-  if step is None and folder.name.isdigit() and (folder / "params").exists():
-    folder, step = folder.parent, int(folder.name)
-  _refuse_incomplete(folder)
-  steps = _steps(folder)
-  if step is None:
-    step = max(steps, default=None)
-  if step not in steps:
-    known = ", ".join(map(str, sorted(steps))) or "none"
-    which = "" if step is None else f" of step {step}"
-    raise errors.UserError(
-      f"{folder} has no checkpoint{which}. Steps found: {known}."
-    )
-  got = read(folder, step, {"params": None})
-  return paths.unflatten(got["params"]), got["meta"]
-
-
-def locate(folder) -> pathlib.Path:
-  """The folder of checkpoints that a workdir or a path into it means."""
-  folder = pathlib.Path(folder).absolute()
-  inside = folder / "checkpoints"
-  return inside if inside.is_dir() else folder
-
-
-def read(folder, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
-  """Items of a checkpoint, checked against their fingerprints.
-
-  Args:
-    folder: of the checkpoints.
-    step: which.
-    like: item -> {path: shape with a sharding}, or None for host arrays of
-      all that was saved.
-
-  Returns:
-    item -> {path: array}, and `meta`.
-
-  Raises:
-    UserError: damage, or paths and shapes other than those of `like`.
-  """
-  _quiet()
-  place = pathlib.Path(folder) / str(step)
-  try:
-    handler = ocp.PyTreeCheckpointHandler()
-    meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(place / "meta")
-    saved = {item: meta["fingerprint"][item] for item in like}
-    shapes = {
-      item: paths.flatten(dict(handler.metadata(place / item).tree))
-      for item in like
-    }
-  except Exception as error:
-    raise _damaged(place, error) from error
-  for item, wanted in like.items():
-    if wanted is not None:
-      _check_shapes(place, item, shapes[item], wanted)
-  result: dict[str, Any] = {"meta": meta}
-  for item, wanted in like.items():
-    try:
-      result[item] = _read_arrays(place / item, wanted)
-      found = fingerprints.fingerprint(result[item])
-    except Exception as error:
-      raise _damaged(place, error) from error
-    wrong = fingerprints.differences(saved[item], found)
-    if wrong:
-      raise _damaged(place, f"these arrays changed: {', '.join(wrong[:5])}")
-  return result
-
-
-def _read_arrays(place, wanted):
-  checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-  tree = dict(checkpointer.metadata(place).item_metadata.tree)
-  restore_args = jax.tree.map(
-    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-  )
-  if wanted is not None:
-    target = paths.unflatten(wanted)
-    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-  restored = checkpointer.restore(
-    place, args=ocp.args.PyTreeRestore(restore_args=restore_args)
-  )
-  return paths.flatten(restored)
 
 
 def _split(state: TrainState):
@@ -290,87 +195,19 @@ def _join(like: TrainState, params, rest) -> TrainState:
   )
 
 
-def _check_shapes(place, item, saved, wanted) -> None:
-  wrong = []
-  for path in sorted({*saved, *wanted}):
-    here = tuple(wanted[path].shape) if path in wanted else "absent"
-    there = tuple(saved[path].shape) if path in saved else "absent"
-    if here != there:
-      wrong.append(f"{path}: checkpoint {there}, config {here}")
-  if not wrong:
-    return
-  what = "model" if item == "params" else "optimizer"
-  left = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-  raise errors.UserError(
-    f"Checkpoint {place} is of another {what}:\n  "
-    + "\n  ".join(wrong[:20])
-    + left
-  )
-
-
-def _steps(folder: pathlib.Path) -> list[int]:
-  if not folder.is_dir():
-    return []
-  return list(ocp.utils.checkpoint_steps(folder))
-
-
-def _refuse_incomplete(folder: pathlib.Path) -> None:
-  """Raises for a step's folder that lacks what a finished save has."""
-  if not folder.is_dir():
-    return
-  for place in folder.iterdir():
-    if place.name.isdigit() and place.is_dir():
-      parts = ("params", "rest", "meta", "_CHECKPOINT_METADATA")
-      missing = [name for name in parts if not (place / name).exists()]
-      if missing:
-        raise _damaged(place, f"it lacks {', '.join(missing)}")
-
-
-def _damaged(place: pathlib.Path, why) -> errors.UserError:
-  reason = str(why).strip().splitlines() or [type(why).__name__]
-  return errors.UserError(
-    f"Checkpoint {place} is damaged or half-written: {reason[0][:300]} "
-    "Nothing was overwritten. Remove that folder to go on from the checkpoint "
-    "before it, or bring it back from a copy."
-  )
-
-
-class _disk_errors:
+@contextlib.contextmanager
+def _told_if_full(folder: pathlib.Path):
   """Turns a full disk into a sentence that names the last good checkpoint."""
-
-  def __init__(self, checkpoints: Checkpoints):
-    self._checkpoints = checkpoints
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, trace):
-    if error is None or not is_disk_full(error):
-      return
-    folder = self._checkpoints.folder
-    good = max(_steps(folder), default=None)
-    kept = (
-      "There is no checkpoint yet"
-      if good is None
-      else (f"The last good checkpoint, {folder / str(good)}, is untouched")
-    )
+  try:
+    yield
+  except Exception as error:
+    if not is_disk_full(error):
+      raise
+    good = max(steps_of(folder), default=None)
+    kept = "There is no checkpoint yet"
+    if good is not None:
+      kept = f"The last good checkpoint, {folder / str(good)}, is untouched"
     raise errors.UserError(
       f"No space left to save a checkpoint in {folder}. {kept}; free some "
       "space (or lower config.checkpoint.keep) and run the same command again."
     ) from error
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-  """Whether an error, or what it came from, says that the disk is full."""
-  while error is not None:
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-      return True
-    if "No space left on device" in str(error):
-      return True
-    error = error.__cause__ or error.__context__
-  return False
-
-
-def _quiet() -> None:
-  # orbax warns of each sharding that it reads without a file of shardings.
-  logging.getLogger("absl").setLevel(logging.ERROR)

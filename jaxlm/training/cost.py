@@ -79,6 +79,7 @@ class Resolved(NamedTuple):
 
 def resolve(rates: Rates, devices: Sequence[jax.Device]) -> Resolved:
   """The rates that count for these devices."""
+  devices = list(devices)
   kind = devices[0].device_kind
   if devices[0].platform == "cpu":
     known: Device | None = CPU

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxlm import errors, sharding
 from jaxlm.training import checkpoint as checkpointing
+from jaxlm.training import disk
 from jaxlm.training import evaluate as evaluation
 from jaxlm.training import state as states
 from jaxlm.training import workdir as workdirs
@@ -275,7 +276,7 @@ def _full_disk(workdir):
   try:
     yield
   except OSError as error:
-    if not checkpointing.is_disk_full(error):
+    if not disk.is_disk_full(error):
       raise
     raise errors.UserError(
       f"No space left on the disk of {workdir}. Checkpoints that are complete "

@@ -16,7 +16,7 @@ FREE = ("log", "checkpoint", "mesh", "cost")
 
 
 def claim(workdir, config: Mapping[str, Any]) -> None:
-  """Writes `workdir/config.json`, or checks that it says the same.
+  """Writes `workdir/config.json`, after `check`.
 
   Args:
     workdir: the folder; made if absent.
@@ -24,32 +24,42 @@ def claim(workdir, config: Mapping[str, Any]) -> None:
       change between sessions of a run; the file then takes the new values.
 
   Raises:
+    UserError: see `check`.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  if check(workdir, config) != _plain(config):
+    files.write_json(path, _plain(config))
+
+
+def check(workdir, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+  """The config that `workdir` holds, if `config` may go on there.
+
+  Writes nothing: mistakes that show later must not claim the folder.
+
+  Raises:
     UserError: the folder belongs to another config; each key that differs is
       listed, or its config.json cannot be read.
   """
   workdir = pathlib.Path(workdir)
   path = workdir / "config.json"
-  # What JSON makes of it, so that tuples and lists compare alike.
-  config = json.loads(json.dumps(config, default=str))
   if path.exists():
     found = _read(path)
-    changed = differences(_bound(found), _bound(config))
+    changed = differences(_bound(found), _bound(_plain(config)))
     if changed:
       raise errors.UserError(
         f"{workdir} belongs to a run with another config:\n  "
         + "\n  ".join(changed)
         + "\nUse another --workdir, or the config that it began with."
       )
-    if found == config:
-      return
-  elif (workdir / "checkpoints").is_dir() and any(
+    return found
+  if (workdir / "checkpoints").is_dir() and any(
     (workdir / "checkpoints").iterdir()
   ):
     raise errors.UserError(
       f"{workdir} has checkpoints but no config.json, so whose they are is "
       "unknown. Use another --workdir."
     )
-  files.write_json(path, config)
+  return None
 
 
 def differences(old, new, prefix: str = "") -> list[str]:
@@ -100,6 +110,11 @@ class _Absent:
 
 
 _ABSENT = _Absent()
+
+
+def _plain(config):
+  """What JSON makes of it, so that tuples and lists compare alike."""
+  return json.loads(json.dumps(config, default=str))
 
 
 def _bound(config):

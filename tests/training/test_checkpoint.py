@@ -10,8 +10,9 @@ import pytest
 
 from jaxlm import sharding
 from jaxlm.errors import UserError
-from jaxlm.training import checkpoint
+from jaxlm.training import checkpoint, disk
 from jaxlm.training import state as states
+from jaxlm.training.fingerprint import differences, fingerprint
 from tests.training import toy
 
 SPREAD = dict(data=2, fsdp=2, tensor=2)
@@ -115,11 +116,11 @@ def test_damaged_arrays_are_told(folder, hurt, item):
 
 
 def test_a_changed_number_is_told_by_its_fingerprint(folder, state):
-  sums = checkpoint.fingerprints.fingerprint(state.params)
+  sums = fingerprint(state.params)
   table = state.params["table"]
   changed = dict(state.params, table=table.at[3, 1].add(1e-6))
-  other = checkpoint.fingerprints.fingerprint(changed)
-  assert checkpoint.fingerprints.differences(sums, other) == ["table"]
+  other = fingerprint(changed)
+  assert differences(sums, other) == ["table"]
   meta = folder / "2" / "meta" / "metadata"
   meta.write_text(meta.read_text().replace(str(sums["table"]), "12345"))
   with pytest.raises(UserError, match="checkpoints/2.*arrays changed: table"):
@@ -155,7 +156,7 @@ def test_another_model_is_told_by_path_and_shape(folder):
     checkpoint.Checkpoints(folder).restore(like)
   message = str(caught.value)
   assert "2 is of another model" in message
-  assert "table: checkpoint (17, 8), config (17, 4)" in message
+  assert "table: checkpoint (17, 8) float32, config (17, 4) float32" in message
 
 
 def test_another_optimizer_is_told(folder):
@@ -182,10 +183,10 @@ def test_a_disk_that_fills_in_the_background_is_told(tmp_path, state):
   error = ValueError(
     "RESOURCE_EXHAUSTED: Error writing: No space left on device"
   )
-  assert checkpoint.is_disk_full(RuntimeError("x")) is False
+  assert disk.is_disk_full(RuntimeError("x")) is False
   wrapped = RuntimeError("save failed")
   wrapped.__cause__ = error
-  assert checkpoint.is_disk_full(wrapped)
+  assert disk.is_disk_full(wrapped)
 
 
 def test_keep_is_checked(tmp_path):

@@ -119,7 +119,11 @@ def test_a_backend_without_analysis_is_unknown():
 def test_memory_is_that_of_one_device():
   run = runs.make(devices=4, microbatches=1)
   state = loop.abstract_state(run)
-  memory = cost.memory(state, loop.compile_step(run, state))
+  compiled = loop.compile_step(run, state)
+  memory = cost.memory(state, compiled)
+  # The donated state is written in place.
+  aliased = compiled.memory_analysis().alias_size_in_bytes
+  assert aliased == cost.shard_bytes(state)
   # embed is split 4 ways, the rest is whole: table 17 x 8, wide 8 x 16 + 16,
   # out 16 x 17, float32.
   expected = (17 * 2 + 2 * 16 + 16 + 16 * 17) * 4
