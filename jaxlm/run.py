@@ -342,7 +342,7 @@ def _start(config):
 
 def _data(config, start, workdir, report) -> Prepared:
   """Prepared data; with several processes the first makes them for all."""
-  workdirs.claim(workdir, config)
+  workdirs.check(workdir, config)
   tokenizer = config["tokenizer"]
   if start is not None and "kind" not in tokenizer:
     tokenizer = start.tokenizer

@@ -17,7 +17,7 @@ def main(argv):
   parser.add_argument("--workdir", required=True, help="where all results go")
   args = _cli.parse(parser, argv)
   config = configuration.complete(args.config)
-  workdir.claim(args.workdir, config)
+  workdir.check(args.workdir, config)
   data = datasets.build(config["data"])
   for name, value in data.tokenizer_report(
     tokenizer=config["tokenizer"], workdir=args.workdir, seed=config["seed"]
