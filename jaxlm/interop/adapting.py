@@ -20,7 +20,7 @@ def adapt(
 
   Stacks are scanned or unrolled as `target` says, rows of the token table
   added (zeros) or cut where it is padded otherwise; heads that the target
-  lacks are dropped.
+  lacks are dropped, those with other classes are drawn anew.
 
   Args:
     params: for `source`.
@@ -44,6 +44,8 @@ def adapt(
     array = held[path]
     if path in _VOCAB:
       array = _rows(array, shape[0], source["vocab_size"], target["vocab_size"])
+    if array.shape != shape and path.startswith("heads_"):
+      continue  # another number of classes
     if array.shape != shape:
       raise UserError(
         f"{path} has shape {array.shape} in the weights to start from, but "
@@ -51,7 +53,7 @@ def adapt(
         "weights."
       )
     arrays[path] = array
-  fresh = tuple(path for path in wanted if path not in held)
+  fresh = tuple(path for path in wanted if path not in arrays)
   if any(not path.startswith("heads_") for path in fresh):
     body = [path for path in fresh if not path.startswith("heads_")]
     raise UserError(

@@ -84,9 +84,9 @@ def plan(
 def nearest(reasons: Mapping[str, str]) -> str:
   """The class that comes nearest, and what it lacks."""
   name = min(reasons, key=lambda n: reasons[n].count("; "))
-  first, *others = reasons[name].split("; ")
-  more = f" and {len(others)} more" if others else ""
-  return f"nearest is {name}, but {first}{more}"
+  found = reasons[name].split("; ")
+  more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+  return f"nearest is {name}, but {'; '.join(found[:3])}{more}"
 
 
 def summary(kind: str, tokenizer) -> str:
