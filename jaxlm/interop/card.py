@@ -15,10 +15,16 @@ _OUTPUTS = {
   "regress": "scores",
   "tag": "tag logits",
 }
+_TASKS = {
+  "classify": "text-classification",
+  "regress": "text-classification",
+  "tag": "token-classification",
+  "masked_lm": "fill-mask",
+  "causal_lm": "text-generation",
+}
 
 
 def text(
-  name: str,
   plan,
   facts: Mapping[str, Any],
   labels: Sequence[str],
@@ -27,17 +33,19 @@ def text(
   """The model card.
 
   Args:
-    name: of the folder.
     plan: a `planning.Plan`.
     facts: what `export_folder` returns.
     labels: names of classes.
-    card: training facts; nested dicts become sections of their own.
+    card: training facts; nested dicts become sections of their own, and
+      `config`, what was run, stands at the end.
   """
   plain = {k: v for k, v in card.items() if not isinstance(v, Mapping)}
-  nested = {k: v for k, v in card.items() if isinstance(v, Mapping)}
+  nested = {
+    k: v for k, v in card.items() if isinstance(v, Mapping) and k != "config"
+  }
   parts = [
     _front(plan),
-    f"# {name}",
+    f"# {facts['architecture']}, {_count(facts['parameters'])} parameters",
     _opening(plan, facts),
     "## Use",
     _use(plan),
@@ -51,15 +59,28 @@ def text(
   for key, values in nested.items():
     parts += [f"### {key.replace('_', ' ')}", _table(values)]
   parts += ["## Checked on export", _checks(facts)]
+  if "config" in card:
+    parts += ["## Config", f"```json\n{_json(card['config'], indent=1)}\n```"]
   return "\n\n".join(parts) + "\n"
 
 
 def _front(plan) -> str:
-  tags = ["jaxlm", plan.family.MODEL_TYPE]
-  lines = ["---", "library_name: transformers", "tags:"]
-  return "\n".join(
-    [*lines, *(f"- {tag}" for tag in dict.fromkeys(tags)), "---"]
-  )
+  lines = ["---", "library_name: transformers"]
+  tasks = [_TASKS[role] for role in plan.description["heads"] if role in _TASKS]
+  lines += [f"pipeline_tag: {task}" for task in tasks[:1]]
+  tags = dict.fromkeys(("jaxlm", plan.family.MODEL_TYPE))
+  return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
+
+
+def _count(number: int) -> str:
+  for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+    if number >= size:
+      return f"{number / size:.3g}{letter}"
+  return str(number)
+
+
+def _json(value, **how) -> str:
+  return json.dumps(value, ensure_ascii=False, default=str, **how)
 
 
 def _opening(plan, facts) -> str:
@@ -154,5 +175,5 @@ def _cell(value) -> str:
   if isinstance(value, float):
     return f"{value:.6g}"
   if not isinstance(value, str):
-    value = json.dumps(value, ensure_ascii=False, default=str)
+    value = _json(value)
   return value.replace("|", "\\|").replace("\n", " ")

@@ -72,7 +72,7 @@ def export_folder(
     _write(temporary, plan, tokenizer, max_length)
     facts = {"folder": str(out), **_compared(temporary, plan, tokenizer)}
     with files.replacing(temporary / "README.md") as file:
-      file.write(card_lib.text(out.name, plan, facts, labels, card or {}))
+      file.write(card_lib.text(plan, facts, labels, card or {}))
     facts["files"] = _digests(temporary)
     files.write_json(temporary / MANIFEST, facts)
     _place(temporary, out)
@@ -112,12 +112,24 @@ def _write(folder, plan, tokenizer, max_length):
     file.write(data)
   if tokenizer is not None:
     tokenizer.save_hf(folder, model_max_length=longest)
+    _name_inputs(folder, plan)
   if plan.family is general:
     code = (
       importlib.resources.files("jaxlm.interop") / "exported" / general.CODE
     )
     with files.replacing(folder / general.CODE) as file:
       file.write(code.read_text(encoding="utf-8"))
+
+
+def _name_inputs(folder, plan):
+  """Tells the tokenizer whether the model reads sentence types.
+
+  GPT-2 would add them up as tokens, ModernBERT does not know them.
+  """
+  path = folder / "tokenizer_config.json"
+  kinds = ["token_type_ids"] * (plan.description["embeddings"]["types"] > 1)
+  inputs = ["input_ids", *kinds, "attention_mask"]
+  files.write_json(path, {**read_json(path), "model_input_names": inputs})
 
 
 def _compared(folder, plan, tokenizer) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from configs import bert, gpt2, modernbert, mosaicbert, roberta  # noqa: E402
 from jaxlm import interop  # noqa: E402
 from jaxlm.models import generation  # noqa: E402
 from tests.hf import oracle  # noqa: E402
+from tests.interop import folders  # noqa: E402
 
 pytestmark = pytest.mark.hf
 VOCAB = 61
@@ -285,3 +286,35 @@ def test_config_json_is_what_transformers_expects(tmp_path):
   assert found.labels == ("bad", "so-so", "good")
   held = json.loads((tmp_path / "out" / "config.json").read_text())
   assert held["jaxlm_version"]
+
+
+@pytest.mark.parametrize(
+  "name", ["bert", "roberta", "gpt2", "modernbert", "demo"]
+)
+def test_text_through_the_exported_tokenizer(name, tmp_path):
+  spec = OWN[name] if name in OWN else STOCK[name][0]
+  params = oracle.random_params(spec)
+  tokenizer = folders.wordpiece()
+  interop.export_folder(
+    tmp_path / "out", model=spec, params=params, tokenizer=tokenizer
+  )
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+  texts = ["abc de", "x yz abcdefg"]
+  inputs = theirs(texts, return_tensors="pt", padding=True)
+  ids = [tokenizer.bracket(tokenizer.encode(text))[0] for text in texts]
+  for row, mask, expected in zip(
+    inputs["input_ids"], inputs["attention_mask"], ids
+  ):
+    assert row[mask > 0].tolist() == expected
+  auto = "AutoModelForCausalLM" if name == "gpt2" else "AutoModelForMaskedLM"
+  model = getattr(transformers, auto).from_pretrained(
+    tmp_path / "out", trust_remote_code=True
+  )
+  with torch.no_grad():
+    expected = model(**inputs).logits
+  mask = inputs["attention_mask"].numpy().astype(np.int32)
+  batch = {"inputs": inputs["input_ids"].numpy(), "segments": mask}
+  mine = oracle.run(spec, params, batch)
+  head = "causal_lm" if name == "gpt2" else "masked_lm"
+  limit = 1e-6 if name == "modernbert" else 1e-9
+  oracle.close(mine[head][..., :VOCAB], expected, limit, mask)

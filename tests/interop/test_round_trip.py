@@ -34,7 +34,12 @@ def export(tmp_path_factory):
     spec = folders.spec(name)
     params = folders.params(spec)
     out = tmp_path_factory.mktemp("export") / name
-    card = {"steps": 7, "loss": 1.25, "evaluation": {"accuracy": 0.5}}
+    card = {
+      "steps": 7,
+      "loss": 1.25,
+      "evaluation": {"accuracy": 0.5},
+      "config": {"seed": 3},
+    }
     facts = interop.export_folder(out, model=spec, params=params, card=card)
     return spec, params, out, facts
 
@@ -117,7 +122,9 @@ def test_facts_and_card(export):
   assert "Largest difference: " in card
   assert "| loss | 1.25 |" in card
   assert "### evaluation" in card and "| accuracy | 0.5 |" in card
+  assert '"seed": 3' in card
   assert "trust_remote_code=True" in card
+  assert "pipeline_tag: fill-mask" in card
   assert json.loads((out / "jaxlm.json").read_text())["files"] == facts["files"]
 
 
@@ -198,6 +205,8 @@ def test_heads_labels_and_tokenizer(tmp_path):
   config = json.loads((tmp_path / "out" / "config.json").read_text())
   assert config["architectures"] == ["BertForSequenceClassification"]
   assert config["pad_token_id"] == 0
+  inputs = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+  assert "token_type_ids" in inputs["model_input_names"]
   assert config["id2label"] == {"0": "a", "1": "b", "2": "c"}
 
 
@@ -223,6 +232,8 @@ def test_roberta_positions_move_behind_the_padding_token(tmp_path):
     tmp_path / "out", model=spec, params=params, tokenizer=tokenizer
   )
   found = interop.import_folder(tmp_path / "out")
+  inputs = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+  assert inputs["model_input_names"] == ["input_ids", "attention_mask"]
   assert found.model["positions"]["offset"] == 4
   assert found.model["positions"]["max_length"] == 512
   table = found.params["positions"]["table"]
