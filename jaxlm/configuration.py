@@ -72,7 +72,8 @@ def load(reference: str) -> ConfigDict:
   try:
     spec.loader.exec_module(module)
   except SyntaxError as error:
-    raise errors.UserError(f"{path}, line {error.lineno}: {error.msg}") from error
+    where = f"{path}, line {error.lineno}"
+    raise errors.UserError(f"{where}: {error.msg}") from error
   if not hasattr(module, "get_config"):
     raise errors.UserError(
       f"{path} is no config: it has no function get_config(variant)."

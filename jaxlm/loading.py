@@ -81,7 +81,8 @@ def _from_workdir(folder, step, dtype):
   try:
     about = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
   except json.JSONDecodeError as error:
-    raise errors.UserError(f"{folder / MODEL_FILE} is damaged: {error}") from None
+    where = folder / MODEL_FILE
+    raise errors.UserError(f"{where} is damaged: {error}") from None
   spec = tuples(about["model"])
   tokenizer = None
   if (folder / "tokenizer").is_dir():

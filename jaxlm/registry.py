@@ -69,9 +69,7 @@ class Registry:
     """
     self._discover()
     if kind not in self._entries:
-      raise errors.unknown(
-        f"No {self.family} is of kind", kind, self._entries
-      )
+      raise errors.unknown(f"No {self.family} is of kind", kind, self._entries)
     return self._entries[kind]
 
   def fields(self, kind: str) -> tuple[str, ...]:

@@ -103,7 +103,8 @@ def check(config: Mapping[str, Any], start=None) -> None:
   """
   size = config["tokenizer"].get("vocab_size", 1)
   facts = {"vocab_size": start.spec["vocab_size"] if start else size}
-  spec = recipe.model_spec(config, facts | {"classes": "ab"}, start and start.spec)
+  facts |= {"classes": ("a", "b")}
+  spec = recipe.model_spec(config, facts, start and start.spec)
   spec["vocab_size"] = max(spec["vocab_size"], facts["vocab_size"])
   recipe.build_model(spec, config)
   recipe.check_parts(config)
@@ -320,9 +321,10 @@ def matching(start: loading.Loaded, model) -> dict[str, Any]:
       f"config.init_from={start.source} does not fit config.model:\n  "
       + "\n  ".join(strange)
     )
-  return paths.unflatten({
-    p: leaf for p, leaf in old.items() if p in new and leaf.shape == new[p].shape
-  })
+  kept = {p: leaf for p, leaf in old.items() if p in new}
+  return paths.unflatten(
+    {p: leaf for p, leaf in kept.items() if leaf.shape == new[p].shape}
+  )
 
 
 def join_processes() -> None:

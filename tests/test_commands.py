@@ -88,9 +88,7 @@ def test_training_leaves_what_the_docs_promise(encoder):
   assert {"config.json", "tokenizer", "cache", "report.html"} <= names
 
 
-def test_the_same_command_again_skips_all_and_says_so(
-  encoder, flags, capsys
-):
+def test_the_same_command_again_skips_all_and_says_so(encoder, flags, capsys):
   before = (encoder / "metrics.jsonl").read_bytes()
   params = loading.load(encoder).variables["params"]
   train = ["train", "--config=mosaicbert:tiny", f"--workdir={encoder}"]

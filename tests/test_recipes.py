@@ -41,9 +41,9 @@ def shapes(name, variant):
     config["model"], vocab_size=config["tokenizer"]["vocab_size"]
   )
   batch = {"inputs": jnp.ones((1, 8), jnp.int32)}
-  return jax.eval_shape(
-    lambda: nn.unbox(model.init(jax.random.key(0), batch))
-  )["params"]
+  return jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), batch)))[
+    "params"
+  ]
 
 
 @pytest.mark.parametrize("name, variant", VARIANTS)

@@ -35,6 +35,15 @@ def add_config(made: Parser) -> None:
   )
 
 
+def add_checkpoint(made: Parser) -> None:
+  """Adds --checkpoint, what `loading.load` takes."""
+  made.add_argument(
+    "--checkpoint",
+    required=True,
+    help="a workdir, one of its checkpoints, or a Hugging Face folder",
+  )
+
+
 def parse(made: Parser, argv: Sequence[str]):
   """Parses flags; `args.config` becomes the config with its overrides.
 
@@ -52,6 +61,7 @@ def parse(made: Parser, argv: Sequence[str]):
     args.config = configuration.load(args.config)
     configuration.override(args.config, overrides)
   elif overrides:
-    raise errors.UserError(f"{made.prog}: --config.{overrides[0][0]} needs "
-                           "--config")
+    raise errors.UserError(
+      f"{made.prog}: --config.{overrides[0][0]} needs --config."
+    )
   return args

@@ -18,7 +18,7 @@ from jaxlm.evaluation.minimal_pairs import pairs
 def main(argv):
   """Prints metrics as JSON lines."""
   parser = _cli.parser("evaluate", __doc__)
-  parser.add_argument("--checkpoint", required=True, help="workdir or HF folder")
+  _cli.add_checkpoint(parser)
   parser.add_argument("--files", default="", help="labelled files")
   parser.add_argument("--pairs", default="", help="files of minimal pairs")
   parser.add_argument("--out", default="", help="a file for the predictions")

@@ -1,6 +1,6 @@
 """Write a Hugging Face folder from a workdir.
 
-  jaxlm export --checkpoint=runs/mine --out=hf/mine
+jaxlm export --checkpoint=runs/mine --out=hf/mine
 """
 
 from jaxlm import run

@@ -1,6 +1,6 @@
 """Fill the masks of a sentence.
 
-  jaxlm fill --checkpoint=runs/mine 'The capital of Nepal is [MASK].'
+jaxlm fill --checkpoint=runs/mine 'The capital of Nepal is [MASK].'
 """
 
 from jaxlm import loading
@@ -11,7 +11,7 @@ from jaxlm.evaluation.fill import fill
 def main(argv):
   """Prints the most likely tokens of every mask."""
   parser = _cli.parser("fill", __doc__)
-  parser.add_argument("--checkpoint", required=True, help="workdir or HF folder")
+  _cli.add_checkpoint(parser)
   parser.add_argument("--top", type=int, default=5, help="candidates to show")
   parser.add_argument("text", nargs="+", help="sentences with masks")
   args = _cli.parse(parser, argv)

@@ -1,6 +1,6 @@
 """Continue a text with a causal language model.
 
-  jaxlm generate --checkpoint=runs/gpt2 --temperature=0.8 'Once upon a time'
+jaxlm generate --checkpoint=runs/gpt2 --temperature=0.8 'Once upon a time'
 """
 
 from jaxlm import loading
@@ -11,9 +11,9 @@ from jaxlm.evaluation.generate import generate_text
 def main(argv):
   """Prints each prompt with its continuation."""
   parser = _cli.parser("generate", __doc__)
-  parser.add_argument("--checkpoint", required=True, help="workdir or HF folder")
+  _cli.add_checkpoint(parser)
   parser.add_argument("--max_new_tokens", type=int, default=50)
-  parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
+  parser.add_argument("--temperature", type=float, default=0.0, help="0: best")
   parser.add_argument("--top_k", type=int, default=0, help="0: all tokens")
   parser.add_argument("--top_p", type=float, default=1.0, help="1: all tokens")
   parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """Turn a Hugging Face folder into a workdir that jaxlm can start from.
 
-  jaxlm import --from=bert-base-uncased/ --out=runs/bert
+jaxlm import --from=bert-base-uncased/ --out=runs/bert
 """
 
 from jaxlm import run

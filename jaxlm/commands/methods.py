@@ -1,6 +1,6 @@
 """Write docs/methods.md from the registries.
 
-  jaxlm methods --out=docs/methods.md
+jaxlm methods --out=docs/methods.md
 """
 
 from jaxlm.commands import _cli

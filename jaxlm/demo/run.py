@@ -88,7 +88,7 @@ def demo(
   trained = runs.train(_pretraining(made, variant), folder / "pretrained")
   loaded = loading.load(folder / "pretrained")
   untrained = _untrained(loaded)
-  watch.begin("preference", "Real sentences beside the same with two words swapped")
+  watch.begin("preference", "Does it prefer real sentences to swapped words?")
   pairs = made.pairs[:most_pairs]
   preferred = {
     "untrained": _preference(untrained, pairs),

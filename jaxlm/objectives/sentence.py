@@ -81,5 +81,7 @@ class Tagging:
   def __call__(self, model, variables, batch, key, *, train):
     outputs = base.apply(model, variables, batch, key, train=train)
     logits = base.output(outputs, self.head)
-    loss, metrics = base.token_terms(logits, batch["tags"], batch["tag_weights"])
+    loss, metrics = base.token_terms(
+      logits, batch["tags"], batch["tag_weights"]
+    )
     return Outcome({"tagging": loss}, metrics)

@@ -5,9 +5,7 @@ from jaxlm.layers.positions.base import Positions
 from pallas_kernels.flash_attention import bias
 
 
-@positions.register(
-  "alibi", paper="arXiv:2108.12409", example={"heads": 4}
-)
+@positions.register("alibi", paper="arXiv:2108.12409", example={"heads": 4})
 class Alibi(Positions):
   """Adds -slope_h * |i - j|, symmetric as in MosaicBERT (arXiv:2312.17482).
 
