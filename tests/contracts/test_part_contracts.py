@@ -109,8 +109,9 @@ def test_every_axis_of_every_parameter_is_named(case):
     assert set(axes) <= {*primitives.AXES, None}, (path, axes)
 
 
-@every_case
-def test_gradients_reach_every_parameter_and_are_finite(case):
+@functools.cache
+def compiled(case):
+  """(output, gradients by parameter and by input) of one compiled program."""
   rng = np.random.default_rng(2)
   weights = jnp.asarray(rng.standard_normal(plain(case).shape), jnp.float32)
   # Outputs at padding are nobody's; what they hold must not make NaN.
@@ -118,25 +119,29 @@ def test_gradients_reach_every_parameter_and_are_finite(case):
 
   def loss(variables, x):
     out = case.module().apply(variables, x, tiny.context())
-    return jnp.sum(out * weights)
+    return jnp.sum(out * weights), out
 
-  params, x = jax.jit(jax.grad(loss, argnums=(0, 1)))(variables(case), inputs())
-  for path, gradient in paths.flatten(params).items():
-    assert np.isfinite(np.asarray(gradient)).all(), path
-    if path.endswith("key/bias"):
-      continue  # it adds the same to all scores of a query: softmax ignores it
-    assert np.abs(np.asarray(gradient)).max() > 1e-6, f"{path} is not reached"
-  assert np.isfinite(np.asarray(x)).all()
-  if case.family.family != "embedding":
-    assert np.abs(np.asarray(x)[tiny.SEGMENTS == 0]).max() == 0.0
+  run = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+  gradients, out = run(variables(case), inputs())
+  return out, *tiny.host(gradients)
 
 
 @every_case
 def test_compiled_equals_eager(case):
-  run = jax.jit(case.module().apply)
-  np.testing.assert_allclose(
-    run(variables(case), inputs(), tiny.context()), plain(case), atol=2e-5
-  )
+  np.testing.assert_allclose(compiled(case)[0], plain(case), atol=2e-5)
+
+
+@every_case
+def test_gradients_reach_every_parameter_and_are_finite(case):
+  _, params, x = compiled(case)
+  for path, gradient in paths.flatten(params).items():
+    assert np.isfinite(gradient).all(), path
+    if path.endswith("key/bias"):
+      continue  # it adds the same to all scores of a query: softmax ignores it
+    assert np.abs(gradient).max() > 1e-6, f"{path} is not reached"
+  assert np.isfinite(x).all()
+  if case.family.family != "embedding":
+    assert np.abs(x[tiny.SEGMENTS == 0]).max() == 0.0
 
 
 @every_case

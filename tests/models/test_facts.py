@@ -35,7 +35,9 @@ VOCABULARY = {
 }
 
 
-@pytest.mark.parametrize(("name", "variant"), PARAMETERS, ids="-".join)
+@pytest.mark.parametrize(
+  ("name", "variant"), PARAMETERS, ids=map("-".join, PARAMETERS)
+)
 def test_published_parameter_counts(name, variant):
   spec = tiny.config_model(name, variant)
   model = assembly.build(spec, vocab_size=VOCABULARY[name])

@@ -19,9 +19,11 @@ ORDER = ("first", "local", "wide", "local", "wide")
 def spec_of(**stack):
   """ModernBERT's pattern: one layer, then a repeated pair."""
   layer = lambda window, **block: tiny.layer(
-    block=dict(kind="pre_norm", **block), mixer=dict(window=window)
+    block=dict(kind="pre_norm", **block),
+    mixer=dict(window=window, use_bias=False),
   )
   return tiny.model_spec(
+    norm=dict(kind="rms_norm"),
     positions=dict(kind="relative_buckets"),
     layers=dict(
       first=layer(0, skip_mixer_norm=True), local=layer(4), wide=layer(0)
