@@ -163,6 +163,17 @@ def state_shardings(state, mesh: Mesh, rules: Mapping[str, Any] | None = None):
   return jax.tree_util.tree_map_with_path(rest, tree)
 
 
+def gathered(shardings):
+  """The shardings with `fsdp` taken out: each device has the whole rows."""
+
+  def drop(place):
+    spec = [tuple(a for a in _axes(axes) if a != "fsdp") for axes in place.spec]
+    parts = [axes[0] if len(axes) == 1 else axes or None for axes in spec]
+    return NamedSharding(place.mesh, PartitionSpec(*parts))
+
+  return jax.tree.map(drop, shardings)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows over `data` and `fsdp`, the other axes whole."""
   return NamedSharding(mesh, PartitionSpec(BATCH))

@@ -85,9 +85,7 @@ def test_optimizer_state_follows_its_parameter():
 def test_factored_state_is_replicated():
   mesh = sharding.make_mesh(data=1, fsdp=4, tensor=2)
   tx = optax.adafactor(1e-3, min_dim_size_to_factor=8)
-  shapes = states.abstract(
-    toy.ToyModel(), tx, toy.task().batch_spec, mesh
-  )
+  shapes = states.abstract(toy.ToyModel(), tx, toy.task().batch_spec, mesh)
   specs = {
     leaf.sharding.spec
     for leaf in jax.tree.leaves(shapes.opt_state)
@@ -107,3 +105,13 @@ def test_an_unknown_logical_name_raises_with_its_path():
     states.abstract(
       Odd(), optax.sgd(1.0), toy.task().batch_spec, sharding.make_mesh()
     )
+
+
+def test_gathering_takes_fsdp_out_alone():
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  place = lambda *axes: jax.sharding.NamedSharding(mesh, P(*axes))
+  tree = {"a": place("fsdp", "tensor"), "b": place(("fsdp", "tensor"), None)}
+  assert sharding.gathered(tree) == {
+    "a": place(None, "tensor"),
+    "b": place("tensor", None),
+  }

@@ -7,12 +7,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxlm import sharding
-from jaxlm.training.step import split_batch
+from jaxlm.training.step import gather, split_batch
 from jaxlm.types import Task
 
 
 def make_eval_step(
-  model, objective, *, microbatches: int = 1, mesh: Mesh | None = None
+  model,
+  objective,
+  *,
+  microbatches: int = 1,
+  mesh: Mesh | None = None,
+  places=None,
 ) -> Callable:
   """Makes `step(params, extra, batch) -> {name: (sum, weight)}`, jitted.
 
@@ -24,6 +29,7 @@ def make_eval_step(
     microbatches: parts of the batch that run one after the other, so that
       what fits in training fits here.
     mesh: keeps microbatches spread evenly over it.
+    places: shardings of the parameters; see `step.make_value_and_grad`.
   """
 
   def one(params, extra, batch):
@@ -36,6 +42,7 @@ def make_eval_step(
     return sums | dict(outcome.metrics)
 
   def step(params, extra, batch):
+    params = gather(params, places)
     if microbatches == 1:
       return one(params, extra, batch)
     parts = split_batch(batch, microbatches, mesh)

@@ -156,7 +156,7 @@ def _run(plan, workdir, state, progress, checkpoints, stop, hooks, clock):
         clock=clock,
         every=plan.checkpoint.every,
       )
-    every = [*_hooks(plan, workdir, checkpoints, start, card), *hooks]
+    every = [*_hooks(plan, workdir, checkpoints, state, card), *hooks]
     for hook in every:
       stack.callback(hook.close)
     watch = Watch(clock, progress)
@@ -219,11 +219,12 @@ def _clock(plan, step: int, elapsed: float) -> Clock:
   return Clock(np.int32(step), kind(at))
 
 
-def _hooks(plan, workdir, checkpoints, start, card) -> list[Hook]:
+def _hooks(plan, workdir, checkpoints, state, card) -> list[Hook]:
   """The built-in hooks, in the order in which they need each other."""
+  start = int(state.step)
   hooks: list[Hook] = []
   if plan.validation is not None:
-    hooks.append(Evaluate(plan.evaluation.every, _measure(plan)))
+    hooks.append(Evaluate(plan.evaluation.every, _measure(plan, state)))
   log = plan.log
   if _writes():
     hooks.append(Log(workdir, log.every, start, tensorboard=log.tensorboard))
@@ -239,7 +240,7 @@ def _hooks(plan, workdir, checkpoints, start, card) -> list[Hook]:
   return hooks
 
 
-def _measure(plan):
+def _measure(plan, state):
   task = plan.validation
   rows = next(iter(task.batch_spec.values())).shape[0]
   sharding.check_batch(rows, plan.mesh)
@@ -249,6 +250,7 @@ def _measure(plan):
     plan.objective,
     microbatches=1 if rows % unit else plan.microbatches,
     mesh=plan.mesh,
+    places=states.shardings_of(state.params),
   )
   return lambda state: evaluation.evaluate(
     step, plan.objective, state, task, plan.mesh, plan.evaluation.batches

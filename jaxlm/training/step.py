@@ -67,7 +67,10 @@ def make_train_step(
     (bool), `step` (int32, updates done).
   """
   tx = optax.with_extra_args_support(tx)
-  value_and_grad = make_value_and_grad(model, objective, microbatches, mesh)
+  places = shardings_of(state) if state is not None and mesh else None
+  value_and_grad = make_value_and_grad(
+    model, objective, microbatches, mesh, places and places.params
+  )
 
   def step(state: TrainState, batch: Batch, clock: Clock | None = None):
     clock = clock or Clock(state.step, state.step)
@@ -118,16 +121,27 @@ def make_train_step(
     return new_state, metrics
 
   out = None
-  if state is not None and mesh is not None:
-    out = (shardings_of(state), NamedSharding(mesh, PartitionSpec()))
+  if places is not None:
+    out = (places, NamedSharding(mesh, PartitionSpec()))
   return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
-def make_value_and_grad(model, objective, microbatches=1, mesh=None):
+def make_value_and_grad(
+  model, objective, microbatches=1, mesh=None, places=None
+):
   """Makes `f(params, extra, batch, key) -> (loss, (extra, metrics)), grads`.
 
   The gradient is at least float32, whatever the parameters are, and that of
   the whole batch's loss for any number of microbatches.
+
+  Args:
+    model: a Linen module.
+    objective: see docs/design.md.
+    microbatches: parts of the batch that run one after the other.
+    mesh: keeps microbatches spread evenly over it.
+    places: shardings of the parameters. Those split by `fsdp` are gathered
+      once a step and their gradients scattered, so that activations stay
+      split by rows: left to itself, XLA splits activations by features.
   """
 
   def objective_of(params, extra, batch, key, denominators):
@@ -142,12 +156,14 @@ def make_value_and_grad(model, objective, microbatches=1, mesh=None):
 
   def run(params, extra, batch, key):
     denominators = denominators_of(objective, batch)
+    params = gather(params, places)
 
     def one(extra, batch, key):
       (loss, (extra, terms, metrics)), grads = jax.value_and_grad(
         objective_of, has_aux=True
       )(params, extra, batch, key, denominators)
-      return extra, (loss, terms, metrics), _float32(grads)
+      grads = scatter(gather(_float32(grads), places), places)
+      return extra, (loss, terms, metrics), grads
 
     if microbatches == 1:
       extra, scalars, grads = one(extra, batch, jax.random.fold_in(key, 0))
@@ -160,7 +176,7 @@ def make_value_and_grad(model, objective, microbatches=1, mesh=None):
         extra, scalars, new = one(extra, part, jax.random.fold_in(key, index))
         return (extra, jax.tree.map(jnp.add, grads, new)), scalars
 
-      zeros = jax.tree.map(jnp.zeros_like, _float32(params))
+      zeros = scatter(jax.tree.map(jnp.zeros_like, _float32(params)), places)
       (extra, grads), scalars = jax.lax.scan(
         body, (extra, zeros), (jnp.arange(microbatches), parts)
       )
@@ -170,6 +186,18 @@ def make_value_and_grad(model, objective, microbatches=1, mesh=None):
     return (loss, (extra, named | means(metrics))), grads
 
   return run
+
+
+def gather(tree, places):
+  """A tree shaped like the parameters, whole along `fsdp`."""
+  return scatter(tree, None if places is None else sharding.gathered(places))
+
+
+def scatter(tree, places):
+  """A tree shaped like the parameters, placed like them."""
+  if places is None:
+    return tree
+  return jax.tree.map(jax.lax.with_sharding_constraint, tree, places)
 
 
 def denominators_of(objective, batch: Batch) -> dict[str, Array]:

@@ -108,7 +108,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
   patch = pytest.MonkeyPatch()
   with patch.context() as patched:
     patched.setattr(
-      loop, "_measure", lambda plan: lambda state: {"loss": next(losses)}
+      loop, "_measure", lambda *_: lambda state: {"loss": next(losses)}
     )
     loop.train(run, tmp_path)
   kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())

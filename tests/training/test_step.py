@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from jaxlm import sharding
+from jaxlm.training import loop
 from jaxlm.training import state as states
 from jaxlm.training import step as steps
-from tests.training import toy
+from tests.training import runs, toy
 
 RATE = 0.1
 
@@ -83,6 +84,19 @@ def test_sharded_training_equals_unsharded(sizes):
   close(jax.device_get(alone.params), jax.device_get(spread.params))
   for a, b in zip(first, second):
     close(a, b)
+
+
+def test_fsdp_splits_activations_by_rows():
+  """And so needs no more memory for them than copies of the parameters do."""
+  task = toy.task(batch_size=256, rows=256)
+  sizes = []
+  for mesh in (dict(data=8), dict(data=1, fsdp=8)):
+    made = runs.make(
+      task=task, validation=None, mesh=sharding.make_mesh(**mesh)
+    )
+    compiled = loop.compile_step(made, loop.abstract_state(made))
+    sizes.append(compiled.memory_analysis().temp_size_in_bytes)
+  assert sizes[1] < 1.25 * sizes[0]
 
 
 def test_the_state_keeps_its_shardings():
