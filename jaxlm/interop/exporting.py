@@ -177,7 +177,7 @@ def _digests(folder) -> dict[str, str]:
 
 def _place(temporary, out):
   """Puts the finished folder in its place; what was there is an export."""
-  os.chmod(temporary, 0o777 & ~_umask())
+  os.chmod(temporary, 0o755)  # mkdtemp makes it private
   if not out.is_dir():
     os.replace(temporary, out)
     return
@@ -188,8 +188,3 @@ def _place(temporary, out):
   os.replace(temporary, out)
   shutil.rmtree(old)
 
-
-def _umask() -> int:
-  mask = os.umask(0)
-  os.umask(mask)
-  return mask
