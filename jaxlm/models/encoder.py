@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm.context import Context, positions_of
+from jaxlm.layers import primitives
 from jaxlm.layers.positions.base import Positions
 from jaxlm.models import models
 
@@ -33,7 +34,7 @@ class Encoder(nn.Module):
   dropout: float = 0.0
 
   def setup(self):
-    self.drop = nn.Dropout(self.dropout)
+    self.drop = primitives.Dropout(self.dropout)
 
   def __call__(
     self, batch, *, train=False, capture=frozenset(), cache_length=0

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels import dropout
+
 
 def visible(
   query_index, key_index, *, query_segments, key_segments, causal, window
@@ -43,10 +45,15 @@ def scores(query, key, *, bias, query_index, key_index, scale, soft_cap):
   wide = jnp.promote_types(query.dtype, jnp.float32)
   if key.shape[2] != query.shape[2]:
     key = jnp.repeat(key, query.shape[2] // key.shape[2], axis=2)
+  # There are fewer queries than scores, but bfloat16 ones would be rounded.
+  early = query.dtype == wide
   logits = jnp.einsum(
-    "bqhd,bkhd->bhqk", query, key, preferred_element_type=wide
+    "bqhd,bkhd->bhqk",
+    query * scale if early else query,
+    key,
+    preferred_element_type=wide,
   )
-  logits = logits * scale
+  logits = logits if early else logits * scale
   if bias is not None:
     logits = logits + bias.dense(query_index, key_index).astype(wide)
   if soft_cap is not None:
@@ -55,14 +62,11 @@ def scores(query, key, *, bias, query_index, key_index, scale, soft_cap):
 
 
 def probabilities(logits, seen):
-  """Softmax over the visible keys; a query that sees none gives 0."""
-  if seen is None:
-    return jax.nn.softmax(logits, axis=-1)
-  # The lowest finite number, not -inf: an empty row is then uniform, not NaN,
-  # and one factor per query (not per score) sets it to 0.
-  logits = jnp.where(seen, logits, jnp.finfo(logits.dtype).min)
-  sees_any = jnp.any(seen, axis=-1, keepdims=True)
-  return jax.nn.softmax(logits, axis=-1) * sees_any.astype(logits.dtype)
+  """Softmax over the visible keys; uniform for a query that sees none."""
+  if seen is not None:
+    # The lowest finite number, not -inf: an empty row is not NaN then.
+    logits = jnp.where(seen, logits, jnp.finfo(logits.dtype).min)
+  return jax.nn.softmax(logits, axis=-1)
 
 
 def attention(
@@ -103,16 +107,24 @@ def attention(
     window=window,
   )
   weights = probabilities(logits, seen)
-  dropped = weights
+  kept = weights
   if dropout_rate > 0.0:
-    keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
-    dropped = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
+    # Zeros among the probabilities, the factor on the values: they are fewer.
+    keep = dropout.keep(dropout_key, dropout_rate, weights.shape)
+    kept = jnp.where(keep, weights, 0.0)
+    value = (value * (1.0 / (1.0 - dropout_rate))).astype(value.dtype)
   if value.shape[2] != query.shape[2]:
     value = jnp.repeat(value, query.shape[2] // value.shape[2], axis=2)
   out = jnp.einsum(
     "bhqk,bkhd->bqhd",
-    dropped.astype(value.dtype),
+    kept.astype(value.dtype),
     value,
     preferred_element_type=logits.dtype,
-  ).astype(query.dtype)
-  return (out, weights) if with_probabilities else out
+  )
+  if seen is not None:  # a query that sees no key gives 0
+    sees_any = jnp.any(seen, axis=-1, keepdims=True).astype(out.dtype)
+    out = out * jnp.moveaxis(sees_any, 1, 2)
+  out = out.astype(query.dtype)
+  if not with_probabilities:
+    return out
+  return out, weights if seen is None else weights * sees_any

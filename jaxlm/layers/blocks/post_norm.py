@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
+from jaxlm.layers import primitives
 from jaxlm.layers.blocks import blocks
 
 
@@ -30,8 +31,10 @@ class PostNorm(nn.Module):
     self.mixer_norm = self.norm()
     self.feedforward_norm = self.norm()
     rate = self.feedforward_dropout
-    self.drop = nn.Dropout(self.dropout)
-    self.feedforward_drop = nn.Dropout(self.dropout if rate is None else rate)
+    self.drop = primitives.Dropout(self.dropout)
+    self.feedforward_drop = primitives.Dropout(
+      self.dropout if rate is None else rate
+    )
 
   def __call__(self, x, ctx):
     h = self.drop(self.mixer(x, ctx), deterministic=not ctx.train)

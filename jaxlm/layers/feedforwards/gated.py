@@ -50,7 +50,7 @@ class Gated(nn.Module):
       )(x)
 
     h = primitives.activation(self.activation)(widen("gate")) * widen("up")
-    h = nn.Dropout(self.dropout, deterministic=not ctx.train)(h)
+    h = primitives.Dropout(self.dropout)(h, deterministic=not ctx.train)
     return primitives.dense(
       self.width,
       ("mlp", "embed"),

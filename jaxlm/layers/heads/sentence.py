@@ -1,5 +1,7 @@
 """Heads that read one state a sentence: classes and scores."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
@@ -41,7 +43,9 @@ class SentenceHead(nn.Module):
   def __call__(self, hidden, batch, embeddings, ctx):
     """Returns float32 [batch, k, classes]."""
     del embeddings
-    drop = nn.Dropout(self.dropout, deterministic=not ctx.train)
+    drop = functools.partial(
+      primitives.Dropout(self.dropout), deterministic=not ctx.train
+    )
     x = sentences(hidden, batch)
     if self.pooler:
       x = pooled(self, drop(x) if self.input_dropout else x)

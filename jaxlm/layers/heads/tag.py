@@ -40,7 +40,7 @@ class TaggingHead(nn.Module):
     """Returns float32 logits [batch, length, classes]."""
     del batch, embeddings
     x = pooled(self, hidden) if self.pooler else hidden
-    x = nn.Dropout(self.dropout, deterministic=not ctx.train)(x)
+    x = primitives.Dropout(self.dropout)(x, deterministic=not ctx.train)
     out = primitives.dense(
       self.classes,
       ("embed", None),
