@@ -231,7 +231,7 @@ def _hooks(plan, workdir, checkpoints, state, card) -> list[Hook]:
   else:
     # Reads where process 0 does, so that all return the same means.
     hooks.append(Every(log.every, Moment.metrics))
-  about = {"config": plan.config, "facts": plan.facts}
+  about = workdirs.plain({"config": plan.config, "facts": plan.facts})
   hooks.append(Save(plan.checkpoint.every, checkpoints, about))
   if card is not None:
     hooks.append(card)

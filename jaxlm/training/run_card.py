@@ -15,6 +15,7 @@ from jaxlm import files, paths
 from jaxlm.training import cost
 from jaxlm.training.hooks import Hook, Moment
 from jaxlm.training.plan import TrainingPlan
+from jaxlm.training.workdir import plain
 
 _PACKAGES = (
   "jax",
@@ -99,8 +100,7 @@ def _fixed(plan: TrainingPlan, state, compiled) -> dict[str, Any]:
     ", and this step has loops: read the formula." if loops else "."
   )
   return {
-    "config": plan.config,
-    "facts": plan.facts,
+    **plain({"config": plan.config, "facts": plan.facts}),
     "git": git_state(),
     "versions": versions(),
     "devices": {

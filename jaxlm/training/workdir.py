@@ -62,6 +62,11 @@ def check(workdir, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
   return None
 
 
+def plain(value):
+  """What JSON makes of a value; what it cannot hold becomes text."""
+  return json.loads(json.dumps(value, default=str))
+
+
 def differences(old, new, prefix: str = "") -> list[str]:
   """One line for each key whose value differs, as 'a.b: old -> new'."""
   if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -10,11 +10,7 @@ from jaxlm.errors import UserError
 from jaxlm.training import state as states
 from tests.training import toy
 
-MESHES = [
-  dict(data=8),
-  dict(data=2, fsdp=2, tensor=2),
-  dict(data=1, fsdp=8),
-]
+MESHES = [dict(data=8), dict(data=2, fsdp=2, tensor=2)]
 
 
 def create(mesh, **given):
