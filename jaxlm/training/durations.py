@@ -30,7 +30,8 @@ _FORM = re.compile(r"\s*([0-9.][0-9._,]*(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", re.I)
 class Duration(NamedTuple):
   """The length of a run: `steps`, or a budget of `seconds`; the other is None.
 
-  Seconds count training alone, over all resumptions.
+  Seconds count the loop of all sessions: steps, evaluations and saves, but
+  neither the data's preparation nor compilation.
   """
 
   steps: int | None

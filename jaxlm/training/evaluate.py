@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxlm import sharding
+from jaxlm.training.meter import LEAD
 from jaxlm.training.step import gather, split_batch
 from jaxlm.types import Task
 
@@ -77,6 +78,8 @@ def evaluate(
   for index in range(batches_of(task, batches)):
     batch = sharding.shard_batch(task.batch_at(0, index, shard=shard), mesh)
     parts.append(eval_step(state.params, state.extra, batch))
+    if len(parts) > LEAD:  # bounds the batches that wait on the device
+      jax.block_until_ready(parts[-LEAD])
   totals: dict[str, np.ndarray] = {}
   for part in jax.device_get(parts):
     for name, pair in part.items():

@@ -63,15 +63,26 @@ def settings(kind, given: Mapping[str, Any], key: str):
     key: what messages call it, such as "config.log".
 
   Raises:
-    UserError: an unknown field, or a negative number.
+    UserError: an unknown field, another type, or a negative number.
   """
-  names = [field.name for field in dataclasses.fields(kind)]
+  fields = {field.name: field for field in dataclasses.fields(kind)}
   for name, value in given.items():
-    if name not in names:
-      raise errors.unknown(f"{key} takes no", name, names)
-    if isinstance(value, (int, float)) and value < 0:
-      raise errors.UserError(f"{key}.{name} is {value}, expected 0 or more.")
+    if name not in fields:
+      raise errors.unknown(f"{key} takes no", name, fields)
+    _check(f"{key}.{name}", value, type(fields[name].default))
   return kind(**given)
+
+
+def _check(name: str, value, kind: type) -> None:
+  numbers = (int, float) if kind is float else kind
+  if not isinstance(value, numbers) or isinstance(value, bool) != (
+    kind is bool
+  ):
+    raise errors.UserError(
+      f"{name} is {value!r}, expected a value of type {kind.__name__}."
+    )
+  if value < 0:
+    raise errors.UserError(f"{name} is {value}, expected 0 or more.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ def initial(model, tx, batch_spec: BatchSpec, seed) -> TrainState:
     model: a Linen module; `model.init(rngs, batch, train=False)`.
     tx: an optax transformation.
     batch_spec: shapes of the batch.
-    seed: int, or an int32 scalar.
+    seed: int, or a uint32 scalar.
   """
   init_key, train_key = jax.random.split(jax.random.key(seed))
   params_key, dropout_key = jax.random.split(init_key)
@@ -122,7 +122,7 @@ def create(
     lambda seed: nn.unbox(initial(model, tx, batch_spec, seed)),
     out_shardings=shardings,
   )
-  state = make(np.int32(seed))
+  state = make(np.uint32(seed % 2**32))
   if not params:
     return state
   state = state.replace(params=with_params(state.params, params))

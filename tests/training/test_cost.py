@@ -137,8 +137,11 @@ def test_settings_are_checked():
     plan.settings(plan.LogSettings, {"evry": 3}, "config.log")
   with pytest.raises(UserError, match="config.log.every is -1"):
     plan.settings(plan.LogSettings, {"every": -1}, "config.log")
-  made = plan.settings(cost.Rates, {"peak_flops": 2.0}, "config.cost")
-  assert made.peak_flops == 2.0
+  for value in ("10", 2.5, True):
+    with pytest.raises(UserError, match="config.log.every is.*type int"):
+      plan.settings(plan.LogSettings, {"every": value}, "config.log")
+  made = plan.settings(cost.Rates, {"peak_flops": 2}, "config.cost")
+  assert made.peak_flops == 2
 
 
 def test_the_run_card(tmp_path):

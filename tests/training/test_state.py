@@ -56,3 +56,14 @@ def test_given_parameters_of_another_model_are_refused():
     create(mesh, params=given)
   assert "tabel: not in the model Did you mean 'table'?" in str(caught.value)
   assert "wide/bias: (4,), the model (16,)" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**40 + 1])
+def test_any_whole_number_is_a_seed(seed):
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  make = lambda seed: states.create(
+    toy.ToyModel(), optax.sgd(1.0), toy.task().batch_spec, seed=seed, mesh=mesh
+  )
+  state = make(seed)
+  jax.tree.map(np.testing.assert_array_equal, state, make(seed % 2**32))
+  assert (state.params["table"] != make(0).params["table"]).any()
