@@ -91,7 +91,7 @@ def _opening(plan, facts) -> str:
   if plan.family is general:
     said += (
       f" No class of `transformers` computes it ({plan.why_own}), so its "
-      f"PyTorch code lies in `{general.CODE}`."
+      f"PyTorch code lies in `{general.CODE[0]}`."
     )
   return said
 

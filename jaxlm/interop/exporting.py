@@ -114,11 +114,10 @@ def _write(folder, plan, tokenizer, max_length):
     tokenizer.save_hf(folder, model_max_length=longest)
     _name_inputs(folder, plan)
   if plan.family is general:
-    code = (
-      importlib.resources.files("jaxlm.interop") / "exported" / general.CODE
-    )
-    with files.replacing(folder / general.CODE) as file:
-      file.write(code.read_text(encoding="utf-8"))
+    code = importlib.resources.files("jaxlm.interop") / "exported"
+    for name in general.CODE:
+      with files.replacing(folder / name) as file:
+        file.write((code / name).read_text(encoding="utf-8"))
 
 
 def _name_inputs(folder, plan):
@@ -187,4 +186,3 @@ def _place(temporary, out):
   os.replace(out, old)
   os.replace(temporary, out)
   shutil.rmtree(old)
-

@@ -12,6 +12,7 @@ import safetensors.numpy
 from jaxlm import interop, paths
 from jaxlm.interop import description as description_lib
 from jaxlm.interop import layout
+from jaxlm.interop.families import general
 from jaxlm.layers.stacks import arrangement
 from tests.interop import folders
 
@@ -131,9 +132,12 @@ def test_facts_and_card(export):
 def test_the_code_of_the_folder_is_the_shipped_one(export):
   _, _, out, _ = export("mosaicbert")
   shipped = pathlib.Path(interop.__file__).parent / "exported"
-  name = "modeling_jaxlm.py"
-  assert (out / name).read_text() == (shipped / name).read_text()
-  compile((out / name).read_text(), name, "exec")
+  names = sorted(path.name for path in shipped.glob("*.py"))
+  assert names == sorted(general.CODE)
+  for name in names:
+    text = (out / name).read_text()
+    assert text == (shipped / name).read_text()
+    compile(text, name, "exec")
 
 
 def test_tensors_have_the_names_and_layout_of_transformers(export):

@@ -1,7 +1,7 @@
 """Any other model of ours: a folder that carries its own PyTorch code.
 
-`exported/modeling_jaxlm.py` is copied beside the weights and builds the model
-from the description kept in config.json, so `transformers` loads it with
+The files of `exported/` are copied beside the weights and build the model from
+the description kept in config.json, so `transformers` loads it with
 `trust_remote_code=True`. MosaicBERT, which transformers has no class for, and
 the models of `make demo` go this way.
 """
@@ -16,7 +16,7 @@ BODY = "JaxlmModel"
 TIED = ()
 BUFFERS = r"$^"  # it has none
 FORMAT = 1
-CODE = "modeling_jaxlm.py"
+CODE = ("modeling_jaxlm.py", "layers_jaxlm.py")
 
 _CLASSES = {
   "masked_lm": "JaxlmForMaskedLM",
