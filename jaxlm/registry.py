@@ -125,11 +125,12 @@ class Registry:
   def _discover(self):
     if self._discovered:
       return
-    self._discovered = True
     package = importlib.import_module(self._package)
     for module in pkgutil.iter_modules(package.__path__):
       if not module.name.startswith("_"):
         importlib.import_module(f"{self._package}.{module.name}")
+    # Last: a module that cannot be imported is told every time.
+    self._discovered = True
 
 
 def _names(part) -> list[str]:

@@ -100,3 +100,16 @@ def test_a_package_finds_its_own_modules():
   assert "attention" in mixers.kinds()
   with pytest.raises(UserError, match="Did you mean 'attention'"):
     mixers.build({"kind": "atention"})
+
+
+def test_a_broken_module_is_told_every_time(tmp_path, monkeypatch):
+  package = tmp_path / "broken_parts"
+  package.mkdir()
+  (package / "__init__.py").touch()
+  (package / "part.py").write_text("1 / 0")
+  (package / "_private.py").write_text("never imported, nor Python")
+  monkeypatch.syspath_prepend(tmp_path)
+  parts = Registry("part", "broken_parts")
+  for _ in range(2):
+    with pytest.raises(ZeroDivisionError):
+      parts.kinds()

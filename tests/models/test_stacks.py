@@ -2,13 +2,15 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxlm import paths
-from jaxlm.layers.stacks import arrangement
+from jaxlm.layers.feedforwards import feedforwards
+from jaxlm.layers.stacks import arrangement, stacks
 from jaxlm.layers.stacks.scan import split
 from jaxlm.models import assembly
 from tests import tiny
@@ -123,3 +125,58 @@ def test_hidden_states_of_every_layer_can_be_captured(kind):
   assert {leaf.shape[-3:] for leaf in kept} == {
     (tiny.BATCH, tiny.LENGTH, tiny.WIDTH)
   }
+
+
+class _Drop(nn.Module):
+  """A layer that does nothing but drop half."""
+
+  @nn.compact
+  def __call__(self, x, ctx):
+    return nn.Dropout(0.5, deterministic=not ctx.train)(x)
+
+
+ALL_STACKS = pytest.mark.parametrize(
+  ("kind", "remat"), [(k, r) for k in stacks.kinds() for r in (False, True)]
+)
+
+
+def stack_of(kind, remat, make):
+  layers = tuple(make() for _ in range(3))
+  spec = {"kind": kind, "remat": remat}
+  return stacks.build(spec, layers=layers, order=("a",) * 3)
+
+
+@ALL_STACKS
+def test_every_layer_draws_dropout_of_its_own(kind, remat):
+  """Three independent draws keep an eighth; one shared draw keeps half."""
+  stack = stack_of(kind, remat, _Drop)
+  x = jnp.ones((2, 16, 256))
+  rngs = {"dropout": jax.random.key(0)}
+  out = stack.apply({}, x, tiny.context(train=True), rngs=rngs)
+  np.testing.assert_allclose(np.unique(out), [0.0, 8.0])
+  assert abs(float((out > 0).mean()) - 1 / 8) < 0.02
+
+
+@ALL_STACKS
+def test_gradients_see_the_dropout_of_the_forward_pass(kind, remat):
+  """Recomputation that drew anew would not be the derivative of anything."""
+  with jax.enable_x64(True):
+    wide = dict(dtype=jnp.float64, param_dtype=jnp.float64)
+    spec = {"kind": "gated", "hidden": 48, "dropout": 0.5}
+    make = lambda: feedforwards.build(spec, width=tiny.WIDTH, **wide)
+    stack, ctx = stack_of(kind, remat, make), tiny.context(train=True)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, 16, tiny.WIDTH)))
+    shapes = tiny.shapes(stack, x, tiny.context())
+    params, direction = tiny.fill(shapes, scale=0.2), tiny.fill(shapes, seed=1)
+
+    @jax.jit
+    def loss(step):
+      moved = jax.tree.map(lambda p, d: p + step * d, params, direction)
+      rngs = {"dropout": jax.random.key(0)}
+      return jnp.mean(jnp.tanh(stack.apply(moved, x, ctx, rngs=rngs)))
+
+    size = 1e-6
+    slope = (loss(size) - loss(-size)) / (2 * size)
+    assert abs(slope) > 1e-3
+    np.testing.assert_allclose(jax.grad(loss)(0.0), slope, rtol=1e-4)
