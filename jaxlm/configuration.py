@@ -19,6 +19,9 @@ from jaxlm import errors
 
 SHIPPED = pathlib.Path(jaxlm.__file__).parent.parent / "configs"
 
+# Keys whose fields are those of a part: its registry knows them, not we.
+_SLOTS = ("model", "tokenizer", "data")
+
 # Numbers that may also be told in words: "24h", "3 epochs", "1e9 tokens".
 _DURATIONS = ("steps", "every", "warmup", "decay")
 
@@ -97,14 +100,19 @@ def override(config: ConfigDict, assignments: Sequence[tuple[str, str]]):
     node: Any = config
     *parents, last = key.split(".")
     for i, parent in enumerate(parents):
-      if not isinstance(node, ConfigDict) or parent not in node:
+      if not isinstance(node, ConfigDict):
+        raise _unknown(".".join(parents[: i + 1]), node)
+      if parent not in node and i and parents[0] in _SLOTS:
+        with node.unlocked():
+          node[parent] = ConfigDict()
+      if parent not in node:
         raise _unknown(".".join(parents[: i + 1]), node)
       node = node[parent]
     if not isinstance(node, ConfigDict):
       raise _unknown(key, node)
     if last in node:
       node[last] = _convert(key, text, node[last])
-    elif "kind" in node or key.startswith(("model.", "tokenizer.", "data.")):
+    elif "kind" in node or key.split(".")[0] in _SLOTS:
       with node.unlocked():
         node[last] = _literal(text)
     else:

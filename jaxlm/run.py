@@ -90,7 +90,7 @@ def prepare(config, workdir, *, report: Report = print) -> Run:
     train=data.train,
     validation=data.validation,
     facts=data.facts,
-    params=start and matching(start, recipe.build_model(spec, config)),
+    params=start and _adapted(start, spec),
   )
   return Run(config, spec, plan, data)
 
@@ -300,33 +300,6 @@ def save(out, spec, params, tokenizer=None, *, labels=(), facts=None) -> None:
   )
 
 
-def matching(start: loading.Loaded, model) -> dict[str, Any]:
-  """The parameters of `start` that the new model has too.
-
-  A head of the same name but other classes starts afresh.
-
-  Raises:
-    UserError: the bodies of the two models differ.
-  """
-  new = paths.flatten(recipe.shapes(model))
-  old = paths.flatten(start.variables["params"])
-  strange = [
-    f"{p}: {old[p].shape if p in old else 'missing'}, needed {new[p].shape}"
-    for p in new
-    if not p.startswith("heads_")
-    and (p not in old or old[p].shape != new[p].shape)
-  ]
-  if strange:
-    raise errors.UserError(
-      f"config.init_from={start.source} does not fit config.model:\n  "
-      + "\n  ".join(strange)
-    )
-  kept = {p: leaf for p, leaf in old.items() if p in new}
-  return paths.unflatten(
-    {p: leaf for p, leaf in kept.items() if leaf.shape == new[p].shape}
-  )
-
-
 def join_processes() -> None:
   """Joins the processes of a cluster that JAX_COORDINATOR_ADDRESS names."""
   address = os.environ.get("JAX_COORDINATOR_ADDRESS")
@@ -340,6 +313,16 @@ def join_processes() -> None:
 
 def _start(config):
   return loading.load(config["init_from"]) if config["init_from"] else None
+
+
+def _adapted(start: loading.Loaded, spec) -> dict[str, Any]:
+  """The start's parameters in the new model's arrangement, old heads kept."""
+  params = jax.tree.map(np.asarray, start.variables["params"])
+  try:
+    return interop.adapt(params, start.spec, spec)[0]
+  except errors.UserError as error:
+    where = f"config.init_from={start.source}"
+    raise errors.UserError(f"{where}: {error}") from error
 
 
 def _data(config, start, workdir, report) -> Prepared:
