@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 	$(RUN) -m jaxlm demo --workdir=runs/demo
 
 test: $(VENV)/.ready
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q -n 2 --dist loadfile --durations=15
 
 test-slow: $(VENV)/.ready
 	$(RUN) -m pytest -q -m slow
