@@ -38,9 +38,7 @@ def check(learning_rate: float, steps: int, final: float = 0.0) -> None:
     )
 
 
-def warmed(
-  learning_rate: float, warmup: float, after: Callable
-) -> Callable:
+def warmed(learning_rate: float, warmup: float, after: Callable) -> Callable:
   """A schedule that rises linearly from 0 and then follows `after`.
 
   Args:
