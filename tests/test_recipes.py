@@ -19,6 +19,8 @@ VARIANTS = [
   (name, variant)
   for name in NAMES
   for variant in importlib.import_module(f"configs.{name}").SIZES
+  # A config that starts from a checkpoint has no model of its own.
+  if "kind" in configuration.load(f"{name}:{variant}").model
 ]
 
 # Of the whole pre-training model, heads included (sheets bert, roberta,
