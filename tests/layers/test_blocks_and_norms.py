@@ -102,8 +102,7 @@ def test_an_mlp_is_its_formula():
   )
   params = tiny.fill(tiny.shapes(part, X, tiny.context()))
   p = {
-    k: (v["kernel"], v["bias"])
-    for k, v in tiny.host(params["params"]).items()
+    k: (v["kernel"], v["bias"]) for k, v in tiny.host(params["params"]).items()
   }
   x = np.maximum(np.asarray(X) @ p["input"][0] + p["input"][1], 0)
   expected = x @ p["output"][0] + p["output"][1]
