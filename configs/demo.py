@@ -11,7 +11,7 @@ its two halves; what it measured stands in docs/benchmarks.md.
 from configs import common
 
 # number of steps
-SIZES = {"pretrain": 2000, "finetune": 400, "tiny": 20}
+SIZES = {"pretrain": 1500, "finetune": 250, "tiny": 20}
 
 
 def get_config(variant: str = "pretrain"):

@@ -6,7 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 
-from jaxlm.layers.mixers import mixers
+from jaxlm.layers.feedforwards import feedforwards
 from jaxlm.models import assembly
 
 PAGE = pathlib.Path(__file__).parent.parent / "CONTRIBUTING.md"
@@ -16,18 +16,18 @@ def test_worked_example():
   module, config, test = re.findall(
     r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S
   )
-  mixers.kinds()  # discovery first, so that the new kind is only added
+  feedforwards.kinds()  # discovery first, so that the new kind is only added
   try:
-    exec(module, {"__name__": "fourier"})
+    exec(module, {"__name__": "squared_relu"})
     scope: dict = {}
     exec(config, scope)
     spec = scope["get_config"]("tiny").model.to_dict()
     model = assembly.build(spec, vocab_size=64)
     batch = {"inputs": jnp.ones((1, 8), jnp.int32)}
     out = model.init_with_output(jax.random.key(0), batch)[0]
-    assert out["masked_lm"].shape == (1, 8, 64)
+    assert out["causal_lm"].shape == (1, 8, 64)
     scope = {}
     exec(test, scope)
-    scope["test_fourier_is_two_slow_transforms"]()
+    scope["test_squared_relu_is_the_papers_formula"]()
   finally:
-    mixers._entries.pop("fourier", None)
+    feedforwards._entries.pop("squared_relu", None)
