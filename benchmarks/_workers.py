@@ -134,12 +134,15 @@ def _forget_peak() -> None:
     file.write("5")
 
 
-def limit_cores(cores: int) -> None:
+def prepare(cores: int) -> None:
   """Keeps this process, and those it starts, on so many cores.
 
-  Set before the frameworks start their threads.
+  They also get huge pages for what they allocate (glibc, Linux): a step takes
+  and gives back hundreds of megabytes, and touching those in pages of 4 KB
+  costs up to a fifth of it. All contenders gain.
   """
   os.environ["OMP_NUM_THREADS"] = str(cores)
+  os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
   if hasattr(os, "sched_setaffinity"):
     mine = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, mine[:cores])

@@ -53,7 +53,7 @@ def main(arguments=None) -> dict:
   names = [name for name in flags.contenders.split(",") if name]
   if unknown := [name for name in names if name not in CONTENDERS]:
     raise SystemExit(f"No contender {unknown}; known: {', '.join(CONTENDERS)}")
-  _workers.limit_cores(flags.cores)
+  _workers.prepare(flags.cores)
   with tempfile.TemporaryDirectory() as folder:
     pool = _documents.pool(
       updates=flags.updates,
