@@ -22,14 +22,28 @@ def keep(key, rate: float, shape: tuple[int, ...]):
     rate: in [0, 1), the share that is dropped.
     shape: of at least one axis.
   """
-  seeds = jax.random.bits(key, (2,), jnp.uint32)
+  row, column_seed = row_hash(key, shape[:-1])
   column = jax.lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 1)
-  # Rows are hashed first: one hash an element instead of two.
-  row = jax.lax.iota(jnp.uint32, math.prod(shape[:-1]))
-  row = mix(row + seeds[0]).reshape(*shape[:-1], 1)
-  bits = mix(row ^ (column + seeds[1]))
-  limit = min(round((1.0 - rate) * 2**32), 2**32 - 1)
-  return bits < np.uint32(limit)
+  bits = mix(row[..., None] ^ (column + column_seed))
+  return bits < np.uint32(keep_below(rate))
+
+
+def row_hash(key, shape: tuple[int, ...]):
+  """(uint32 of `shape`, uint32 []): what a mask's rows and columns start from.
+
+  Element (row, column) of a mask stays where
+  `mix(row_hash[row] ^ (column + column_seed)) < keep_below(rate)`. Rows are
+  hashed first: one hash an element instead of two, and a kernel that is given
+  its rows' hashes needs to know nothing of where in the whole they lie.
+  """
+  seeds = jax.random.bits(key, (2,), jnp.uint32)
+  row = jax.lax.iota(jnp.uint32, math.prod(shape))
+  return mix(row + seeds[0]).reshape(shape), seeds[1]
+
+
+def keep_below(rate: float) -> int:
+  """The uint32 that the hash of an element that stays lies below."""
+  return min(round((1.0 - rate) * 2**32), 2**32 - 1)
 
 
 def mix(x):
