@@ -27,12 +27,14 @@ import platform
 import statistics
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import _documents, _workers
 
 CONTENDERS = ("jaxlm", "script", "tuned", "compiled")
+PAUSE = 1.0  # seconds; threads of the one before may spin for 0.2 on
 QUICK = dict(
   size="tiny",
   vocab=1024,
@@ -119,6 +121,7 @@ def _measure(workers, repeats, steps) -> dict[str, list[dict]]:
   rounds = {name: [] for name in workers}
   for index in range(repeats):
     for name, worker in workers.items():
+      time.sleep(PAUSE)
       found = worker.round(index, steps)
       rounds[name].append(found | {"load": os.getloadavg()[0]})
       _say(f"{name}: {rounds[name][-1]['seconds']:.1f} s a round")
