@@ -14,6 +14,10 @@ from jaxlm.types import Array
 # path decides beside the rank: a scanned bias has rank 2.
 _UNDECAYED = r"(^|/)(bias|scale)$|(^|[/_])norm(_[^/]*)?(/|$)"
 
+# Parameters of a scanned stack: their leading axis counts layers, each of
+# which is a tensor of its own (see layers/stacks/scan.py).
+STACKED = r"(^|/)loop/"
+
 Decay = str | Sequence[tuple[str, bool]]
 
 

@@ -27,7 +27,7 @@ def stable_adamw(
   eps: float = 1e-6,
   weight_decay: float = 0.01,
   decay: _parts.Decay = "no_bias_norm",
-  stacked: str = r"(^|/)loop/",
+  stacked: str = _parts.STACKED,
 ) -> optax.GradientTransformationExtraArgs:
   """AdamW whose step shrinks by max(1, rms(gradient / root of its mean)).
 

@@ -249,7 +249,7 @@ def test_adapting_changes_stack_padding_and_heads():
   table = found["embeddings"]["table"]
   assert table.shape == (64, 32) and not table[61:].any()
   assert np.array_equal(table[:61], params["embeddings"]["table"])
-  query = params["stack"]["layers_0"]["mixer"]["query"]["kernel"]
+  query = params["stack"]["loop"]["layers_0"]["mixer"]["query"]["kernel"]
   layer = found["stack"]["layers_1"]["mixer"]["query"]["kernel"]
   assert np.array_equal(layer, query[1])
   assert sorted(fresh) == [

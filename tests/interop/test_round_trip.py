@@ -143,7 +143,7 @@ def test_the_code_of_the_folder_is_the_shipped_one(export):
 def test_tensors_have_the_names_and_layout_of_transformers(export):
   _, params, out, _ = export("gpt2")
   held = folders.tensors(out)
-  mixer = params["stack"]["layers_0"]["mixer"]
+  mixer = params["stack"]["loop"]["layers_0"]["mixer"]
   fused = np.concatenate(
     [mixer[n]["kernel"][1] for n in ("query", "key", "value")], axis=1
   )
@@ -151,7 +151,8 @@ def test_tensors_have_the_names_and_layout_of_transformers(export):
   assert held["transformer.wte.weight"].shape == (folders.VOCAB, 32)
   _, params, out, _ = export("bert")
   name = "bert.encoder.layer.0.intermediate.dense.weight"
-  kernel = params["stack"]["layers_0"]["feedforward"]["input"]["kernel"][0]
+  looped = params["stack"]["loop"]["layers_0"]
+  kernel = looped["feedforward"]["input"]["kernel"][0]
   assert np.array_equal(folders.tensors(out)[name], kernel.T)
 
 

@@ -90,7 +90,7 @@ def story(shared):
   }
   params = {
     "embeddings": {"table": table},
-    "stack": {"layers_0": layer},
+    "stack": {"loop": {"layers_0": layer}},
     "final_norm": norm(take(width)),
   }
   expected = json.loads((folder / "expected.json").read_text())

@@ -1,6 +1,7 @@
 """Stacks compute the same: scanned or unrolled, with or without remat."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ from jaxlm.layers.feedforwards import feedforwards
 from jaxlm.layers.stacks import arrangement, stacks
 from jaxlm.layers.stacks.scan import split
 from jaxlm.models import assembly
+from jaxlm.optimizers import _parts
 from tests import tiny
 
 ORDER = ("first", "local", "wide", "local", "wide")
@@ -78,12 +80,21 @@ def test_all_stacks_agree_forward_and_backward(design):
 def test_scanned_parameters_gain_an_axis_of_turns():
   boxed = tiny.shapes(assembly.build(spec_of(kind="scan")), tiny.batch())
   names = tiny.names(boxed)
-  place = "params/stack/layers_{}/feedforward/input/kernel"
-  assert names[place.format(0)] == ("embed", "mlp")
-  assert names[place.format(1)] == ("layers", "embed", "mlp")
-  assert place.format(3) not in names
+  place = "params/stack/{}/feedforward/input/kernel"
+  looped = place.format("loop/layers_0")
+  assert names[place.format("layers_0")] == ("embed", "mlp")
+  assert names[looped] == ("layers", "embed", "mlp")
+  assert place.format("layers_1") not in names
   shapes = paths.flatten(tiny.fill(boxed))
-  assert shapes[place.format(1)].shape == (2, tiny.WIDTH, 48)
+  assert shapes[looped].shape == (2, tiny.WIDTH, 48)
+
+
+def test_optimizers_know_scanned_parameters_by_their_paths():
+  names = tiny.names(
+    tiny.shapes(assembly.build(spec_of(kind="scan")), tiny.batch())
+  )
+  stacked = {path for path, axes in names.items() if "layers" in axes}
+  assert stacked == {p for p in names if re.search(_parts.STACKED, p)} != set()
 
 
 def test_conversion_there_and_back_is_the_identity():

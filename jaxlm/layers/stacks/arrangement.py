@@ -19,7 +19,8 @@ def unrolled(params: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
   """The parameters of a model with a scanned stack, for a sequential one.
 
   Args:
-    params: of the whole model; those of layers under 'stack/layers_<i>'.
+    params: of the whole model; those of repeated layers under
+      'stack/loop/layers_<place>', of others under 'stack/layers_<i>'.
     order: the palette name of every layer (`assembly.layer_order`).
 
   Returns:
@@ -27,13 +28,14 @@ def unrolled(params: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
   """
   first, period, turns = split(tuple(order))
   stack = dict(params["stack"])
-  for place in range(first, first + period):
-    looped = stack.pop(f"layers_{place}", None)
+  loop = stack.pop("loop", {})
+  for place in range(period):
+    looped = loop.get(f"layers_{place}")
     if looped is None:  # a layer without parameters
       continue
     for turn in range(turns):
-      take = _taking(turn)
-      stack[f"layers_{place + turn * period}"] = jax.tree.map(take, looped)
+      index = first + place + turn * period
+      stack[f"layers_{index}"] = jax.tree.map(_taking(turn), looped)
   return {**params, "stack": stack}
 
 
@@ -44,12 +46,13 @@ def scanned(params: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
   """
   first, period, turns = split(tuple(order))
   stack = dict(params["stack"])
-  for place in range(first, first + period):
-    names = [f"layers_{place + turn * period}" for turn in range(turns)]
-    layers = [stack.pop(name) for name in names if name in stack]
-    if layers:
-      stack[names[0]] = jax.tree.map(_stacked, *layers)
-  return {**params, "stack": stack}
+  loop = {}
+  for place in range(period):
+    numbers = [first + place + turn * period for turn in range(turns)]
+    layers = [stack.pop(f"layers_{n}", None) for n in numbers]
+    if all(layer is not None for layer in layers):
+      loop[f"layers_{place}"] = jax.tree.map(_stacked, *layers)
+  return {**params, "stack": {**stack, "loop": loop} if loop else stack}
 
 
 def _taking(turn: int) -> Callable:

@@ -41,8 +41,8 @@ def split(order: tuple[str, ...]) -> tuple[int, int, int]:
 class Scan(nn.Module):
   """Runs the repeating part of `layers` as one `nn.scan`.
 
-  Its parameters gain a leading axis 'layers' of the number of turns. Layers
-  before and after the repetition are unrolled.
+  Its parameters, under 'loop/layers_<place>', gain a leading axis 'layers' of
+  the number of turns. Layers before and after the repetition are unrolled.
 
   Attributes:
     layers: blocks, [batch, length, width] -> the same.
@@ -73,7 +73,13 @@ class Scan(nn.Module):
       length=turns,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    x, _ = loop(self.layers[first : first + period], name="loop")(x, ctx)
+    # Unbound copies: the loop owns them, so that paths tell ('loop/layers_0')
+    # which parameters have an axis of turns in front.
+    looped = tuple(
+      layer.clone(parent=None, _deep_clone=True)
+      for layer in self.layers[first : first + period]
+    )
+    x, _ = loop(looped, name="loop")(x, ctx)
     for layer in self.layers[last:]:
       x = layer(x, ctx)
       capture(self, ctx, "hidden", x)
