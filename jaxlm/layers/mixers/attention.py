@@ -110,7 +110,8 @@ class Attention(nn.Module):
   def _attend(self, query, key, value, key_segments, offset, ctx):
     rate = self.dropout if ctx.train else 0.0
     wanted = "attention_probabilities" in ctx.capture
-    with _mendable(self.implementation is not None):
+    implementation = self._implementation(ctx, wanted)
+    with _mendable(implementation is not None):
       out = flash_attention(
         query,
         key,
@@ -123,7 +124,7 @@ class Attention(nn.Module):
         window=self._window(),
         dropout_rate=rate,
         dropout_key=self.make_rng("dropout") if rate else None,
-        implementation=self._implementation(ctx, wanted),
+        implementation=implementation,
         with_probabilities=wanted,
       )
     if wanted:
