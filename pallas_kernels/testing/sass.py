@@ -1,0 +1,158 @@
+"""Machine code of NVIDIA GPUs: what a compiled program's kernels consist of.
+
+Needs the programs of nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm, from
+their wheels or on PATH; no GPU.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+
+from jax.experimental import serialize_executable
+
+from pallas_kernels.testing import _riegeli, aot, hlo
+
+_ELF, _EM_CUDA = b"\x7fELF\x02\x01", 190
+_INSTRUCTION = re.compile(
+  r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.M
+)
+_FUNCTION = re.compile(r"^//-+ \.text\.(\S+) +-+$", re.M)
+_USAGE = re.compile(
+  r"Function (\S+?):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+  """A GPU kernel.
+
+  Attributes:
+    name: its symbol.
+    registers: of a thread.
+    stack: bytes of a thread's stack, where spilled registers go.
+    shared: bytes of shared memory that are known when it is compiled.
+    opcodes: opcode with modifiers, as 'HGMMA.64x64x16.F32.BF16' -> how often
+      it stands in the code (not how often it runs).
+  """
+
+  name: str
+  registers: int
+  stack: int
+  shared: int
+  opcodes: collections.Counter
+
+  @property
+  def instructions(self) -> int:
+    """Instructions of the code, without the padding at its end."""
+    return self.opcodes.total() - self.count("NOP")
+
+  def count(self, *opcodes: str) -> int:
+    """Instructions whose opcode is one of these, whatever its modifiers."""
+    return sum(
+      number
+      for name, number in self.opcodes.items()
+      if name in opcodes or name.partition(".")[0] in opcodes
+    )
+
+
+def available() -> str | None:
+  """Why nothing can be disassembled here, or None where it can."""
+  missing = [n for n in ("cuobjdump", "nvdisasm") if _tool(n) is None]
+  return f"no disassembler: {', '.join(missing)}" if missing else None
+
+
+def report(program: aot.Program) -> list[Kernel]:
+  """The Pallas kernels of a compiled program, each once.
+
+  Raises:
+    RuntimeError: no code was found for one of them.
+  """
+  names = {kernel.name for kernel in hlo.kernels(program.hlo)}
+  # Of several kernels with one name XLA numbers all but the first.
+  plain = lambda name: name if name in names else re.sub(r"_\d+$", "", name)
+  found = [k for k in functions(program.compiled) if plain(k.name) in names]
+  lost = names - {plain(kernel.name) for kernel in found}
+  if lost:
+    raise RuntimeError(f"no code was found for {', '.join(sorted(lost))}")
+  return found
+
+
+def functions(compiled) -> list[Kernel]:
+  """All kernels of a program of jax, XLA's own too."""
+  blob = serialize_executable.serialize(compiled)[0]
+  found = {}
+  for cubin in _cubins(blob):
+    for kernel in disassemble(cubin):
+      found.setdefault(repr(kernel), kernel)
+  return list(found.values())
+
+
+def disassemble(cubin: bytes) -> list[Kernel]:
+  """The kernels of a cubin."""
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "kernels.cubin")
+    path.write_bytes(cubin)
+    usage = _run("cuobjdump", "-res-usage", str(path))
+    code = _run("nvdisasm", "-c", str(path))
+  # [before, name, code, name, code, ...]
+  parts = _FUNCTION.split(code)
+  codes = dict(zip(parts[1::2], parts[2::2], strict=True))
+  return [
+    Kernel(
+      name,
+      registers=int(registers),
+      stack=int(stack),
+      shared=int(shared),
+      opcodes=collections.Counter(_INSTRUCTION.findall(codes.get(name, ""))),
+    )
+    for name, registers, stack, shared, _ in _USAGE.findall(usage)
+  ]
+
+
+def _cubins(blob: bytes) -> Iterator[bytes]:
+  """ELF files for CUDA inside of a serialized program."""
+  for value in (blob, *_riegeli.values(blob)):
+    start = value.find(_ELF)
+    while start >= 0:
+      size = _elf_size(value[start : start + 64])
+      if size:
+        yield value[start : start + size]
+      start = value.find(_ELF, start + 1)
+
+
+def _elf_size(header: bytes) -> int:
+  """Bytes of the ELF file that begins so; 0 where it is not for CUDA."""
+  if len(header) < 64 or struct.unpack_from("<H", header, 18)[0] != _EM_CUDA:
+    return 0
+  programs, sections = struct.unpack_from("<QQ", header, 32)
+  program_size, program_count, section_size, section_count = struct.unpack_from(
+    "<4H", header, 54
+  )
+  return max(
+    programs + program_size * program_count,
+    sections + section_size * section_count,
+  )
+
+
+def _tool(name: str) -> str | None:
+  site = pathlib.Path(sysconfig.get_paths()["purelib"], "nvidia")
+  return next(
+    (str(path) for path in sorted(site.glob(f"*/bin/{name}"))),
+    shutil.which(name),
+  )
+
+
+def _run(tool: str, *args: str) -> str:
+  reason = available()
+  if reason:
+    raise RuntimeError(reason)
+  return subprocess.run(
+    [_tool(tool), *args], check=True, capture_output=True, text=True
+  ).stdout
