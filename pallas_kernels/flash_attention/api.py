@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from pallas_kernels import _dispatch, _platform
+from pallas_kernels.flash_attention import bias as biases
 from pallas_kernels.flash_attention import operands as operands_lib
 from pallas_kernels.flash_attention import sharded
 
@@ -212,13 +213,15 @@ def case_of(
 
 
 def _bias_features(bias) -> set[str]:
-  """{'alibi', 'dense_shared'} of a sum of such biases."""
+  """{'reset', 'alibi', 'dense_shared'} of a sum of such biases."""
   if bias is None:
     return set()
-  if hasattr(bias, "terms"):
+  if isinstance(bias, biases.Sum):
     return set().union(*map(_bias_features, bias.terms))
+  if isinstance(bias, biases.Reset):
+    return {"reset"} | _bias_features(bias.bias)
   name = type(bias).__name__.lower()
-  if name == "dense" and bias.array.shape[0] == 1:
+  if isinstance(bias, biases.Dense) and bias.array.shape[0] == 1:
     name = "dense_shared"
   return {name}
 

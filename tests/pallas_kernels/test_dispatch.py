@@ -72,7 +72,7 @@ def test_every_platform_has_a_choice_for_every_op(platform):
   for op in OPS:
     case = dataclasses.replace(CASE, op=op)
     choice = _dispatch.pick(case, device, KNOWN)
-    assert choice.implementation == "reference"
+    assert choice.implementation in ("reference", "chunked")
     assert platform in choice.reason
 
 
