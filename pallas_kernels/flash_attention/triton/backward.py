@@ -1,8 +1,7 @@
 """Backward pass: a kernel over queries, one over keys, and `shared`'s.
 
-Each recomputes the probabilities from the log-sum-exp. All sums but those of
-disentangled tables (`sinks.Table`) have one order: the result is
-deterministic.
+Each recomputes the probabilities from the log-sum-exp. All sums have one order:
+the result is deterministic.
 """
 
 import functools
@@ -16,6 +15,7 @@ from pallas_kernels.flash_attention.triton import (
   scores,
   shared,
   sinks,
+  tables,
   tiles,
   visits,
 )
@@ -45,6 +45,9 @@ def backward(static, operands, out, lse, grad_out):
   found |= shared.gradients_of(problem.at(blocks.shared), operands, inputs)
   if "theta" in found:
     found["theta"] = jnp.sum(found["theta"], axis=(1, 3))
+  for name in found.keys() & {"c2p", "p2c"}:
+    table, buckets = inputs[name], inputs[f"{name}_buckets"]
+    found[name] = tables.gradient(problem, name, found[name], table, buckets)
   return found
 
 
@@ -53,7 +56,7 @@ def _of_queries(problem, operands, inputs):
   sunk = sinks.of_queries(operands)
   outputs = {"query": visits.Output(operands.query.shape, problem.dtype)}
   for sink in sunk:
-    outputs |= sink.outputs(problem, operands)
+    outputs |= sink.outputs(problem, transposed=False)
   return visits.launch(
     functools.partial(_query_kernel, problem, sunk),
     problem,
@@ -78,7 +81,7 @@ def _query_kernel(problem: Problem, sunk, refs, outs):
     tile = tiles.Tile(problem, batch, head, rows.side, columns.side)
     _, ds = gradients.of_tile(refs, tile, rows, columns, masked=masked)
     carries = tuple(
-      sink.take(refs, outs, tile, ds, carried)
+      sink.take(outs, tile, ds, carried)
       for sink, carried in zip(sunk, carries, strict=True)
     )
     return acc + problem.dot(ds, columns.k), carries
@@ -94,24 +97,15 @@ def _query_kernel(problem: Problem, sunk, refs, outs):
     sink.finish(
       outs, tiles.Tile(problem, batch, head, rows.side, None), carried
     )
-  _skip(problem, sunk, refs, outs, batch, head, owned, rows)
 
-
-def _skip(problem, sunk, refs, outs, batch, head, owned, rows):
-  """Tells the sinks that ask of the blocks that were not visited."""
-  sunk = [sink for sink in sunk if type(sink).skip is not sinks.Sink.skip]
-  if not sunk or not problem.has_rules:
-    return
-
-  def step(block, carry):
-    side = tiles.keys(problem, refs, batch, block, masked=False)
+  def skip(block):
+    side = tiles.keys(problem, {}, batch, block)
+    tile = tiles.Tile(problem, batch, head, rows.side, side)
     for sink in sunk:
-      sink.skip(outs, tiles.Tile(problem, batch, head, rows.side, side))
-    return carry
+      sink.skip(outs, tile)
 
-  low, _, _, high = visits.bounds(refs, batch, owned)
-  jax.lax.fori_loop(0, low, step, 0)
-  jax.lax.fori_loop(high, problem.key_blocks, step, 0)
+  if sunk:
+    visits.skip(problem, refs, batch, owned, "keys", skip)
 
 
 def _of_keys(problem, operands, inputs):
@@ -122,7 +116,7 @@ def _of_keys(problem, operands, inputs):
     "value": visits.Output(operands.value.shape, problem.dtype),
   }
   for sink in sunk:
-    outputs |= sink.outputs(problem, operands)
+    outputs |= sink.outputs(problem, transposed=True)
   return visits.launch(
     functools.partial(_key_kernel, problem, sunk),
     problem,
@@ -149,9 +143,17 @@ def _key_kernel(problem: Problem, sunk, refs, outs):
       tile = tiles.Tile(problem, batch, head, rows.side, columns.side, True)
       p, ds = gradients.of_tile(refs, tile, rows, columns, masked=masked)
       for sink in sunk:
-        sink.take(refs, outs, tile, ds, ())
+        sink.take(outs, tile, ds, ())
       return dk + problem.dot(ds, rows.q), dv + problem.dot(p, rows.grad)
 
+    def skip(block):
+      side = tiles.queries(problem, {}, batch, head, block)
+      tile = tiles.Tile(problem, batch, head, side, columns.side, True)
+      for sink in sunk:
+        sink.skip(outs, tile)
+
+    if sunk:
+      visits.skip(problem, refs, batch, owned, "queries", skip)
     return visits.visit(problem, refs, batch, owned, "queries", step, carry)
 
   rows = problem.launch.block_k

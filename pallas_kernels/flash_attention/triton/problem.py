@@ -86,6 +86,10 @@ class Problem:
     """2**x in one instruction."""
     return _asm.exp2(x, interpret=self.interpret)
 
+  def reciprocal(self, x):
+    """1 / x in one instruction."""
+    return _asm.reciprocal(x, interpret=self.interpret)
+
   def fma(self, a, b, c):
     """a * b + c in one instruction."""
     return _asm.fma(a, b, c, interpret=self.interpret)

@@ -49,37 +49,29 @@ def _theta(refs, tile, total):
 
 
 def _dense(refs, tile, total):
-  return _scaled(tile, pltriton.load(dense_place(refs["dense"], tile)), total)
-
-
-def dense_place(ref, tile: Tile):
-  """View of the tile in [1 or batch, 1 or heads, queries, keys]."""
+  ref = refs["dense"]
   head = tile.head if ref.shape[1] > 1 else 0
   i, j = tile.over_queries(tile.queries.safe), tile.over_keys(tile.keys.safe)
-  return ref.at[of_batch(ref, tile.batch), head, i, j]
+  place = ref.at[of_batch(ref, tile.batch), head, i, j]
+  return _scaled(tile, pltriton.load(place), total)
 
 
 def _c2p(refs, tile, total):
-  place = bucket_place(refs, "c2p", refs["c2p"], tile)
-  return _scaled(tile, pltriton.load(place), total)
+  owner = tile.over_queries(tile.queries.safe)
+  return _bucketed(refs, "c2p", owner, tile, total)
 
 
 def _p2c(refs, tile, total):
-  place = bucket_place(refs, "p2c", refs["p2c"], tile)
+  owner = tile.over_keys(tile.keys.safe)
+  return _bucketed(refs, "p2c", owner, tile, total)
+
+
+def _bucketed(refs, name, owner, tile, total):
+  bucket = refs[f"{name}_buckets"].at[
+    tile.distance() + (tile.problem.queries - 1)
+  ]
+  place = refs[name].at[tile.batch, owner, tile.head, pltriton.load(bucket)]
   return _scaled(tile, pltriton.load(place), total)
-
-
-def bucket_place(refs, name, table, tile: Tile):
-  """View of `table` [batch, queries or keys, heads, buckets] at the tile."""
-  bucket = pltriton.load(
-    refs[f"{name}_buckets"].at[tile.distance() + (tile.problem.queries - 1)]
-  )
-  owner = (
-    tile.over_queries(tile.queries.safe)
-    if name == "c2p"
-    else tile.over_keys(tile.keys.safe)
-  )
-  return table.at[tile.batch, owner, tile.head, bucket]
 
 
 def _scaled(tile, value, total):
@@ -145,7 +137,8 @@ def _capped(problem, raw, factor):
   if problem.dtype == jnp.float32:
     tanh = jnp.tanh(raw * (factor / cap))
   else:  # right to 2**-22, which is enough beside 16-bit operands
-    tanh = 1.0 - 2.0 / (1.0 + problem.exp2(raw * (2.0 * LOG2E * factor / cap)))
+    e = problem.exp2(raw * (2.0 * LOG2E * factor / cap))
+    tanh = problem.fma(problem.reciprocal(1.0 + e), -2.0, 1.0)
   return Scores(tanh, cap, 1.0 - tanh * tanh)
 
 

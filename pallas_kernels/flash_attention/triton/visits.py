@@ -87,6 +87,21 @@ def visit(problem: Problem, refs, batch, block, of: str, step, carry):
   return jax.lax.fori_loop(low, high, masked, carry)
 
 
+def skip(problem: Problem, refs, batch, block, of: str, step):
+  """step(block) at each block that `visit` leaves out."""
+  if not problem.has_rules:
+    return
+
+  def one(block, carry):
+    step(block)
+    return carry
+
+  low, _, _, high = bounds(refs, batch, block)
+  blocks = problem.key_blocks if of == "keys" else problem.query_blocks
+  jax.lax.fori_loop(0, low, one, 0)
+  jax.lax.fori_loop(high, blocks, one, 0)
+
+
 def _has_whole_blocks(problem):
   """False where the window is too narrow for any block to be seen whole."""
   if problem.static.window is None:
@@ -104,12 +119,10 @@ class Output:
   Attributes:
     shape: of the array.
     dtype: of the array.
-    zeroed: whether it starts from 0 (for atomic additions).
   """
 
   shape: tuple[int, ...]
   dtype: jnp.dtype
-  zeroed: bool = False
 
 
 def launch(
@@ -133,31 +146,22 @@ def launch(
     outputs: `Output`s by name.
     matmuls: products of the size of the scores, for XLA's cost model.
   """
-  zeroed = sorted(name for name, out in outputs.items() if out.zeroed)
-  zeros = [jnp.zeros(outputs[n].shape, outputs[n].dtype) for n in zeroed]
-  order = sorted(outputs)
-  aliases = {len(inputs) + n: order.index(x) for n, x in enumerate(zeroed)}
   shapes = {
     name: jax.ShapeDtypeStruct(out.shape, out.dtype)
     for name, out in outputs.items()
   }
 
-  def body(refs, unused_zeros, outs):
-    del unused_zeros  # the outputs, by aliasing
-    kernel(refs, outs)
-
   return pl.pallas_call(
-    body,
+    kernel,
     name=name,
     grid=grid,
     out_shape=shapes,
-    input_output_aliases=aliases,
     compiler_params=_compat.triton_params(
       num_warps=problem.launch.num_warps, num_stages=problem.launch.num_stages
     ),
     cost_estimate=_cost(problem, [*inputs.values(), *shapes.values()], matmuls),
     interpret=problem.interpret,
-  )(inputs, zeros)
+  )(inputs)
 
 
 def _cost(problem, arrays, matmuls):
