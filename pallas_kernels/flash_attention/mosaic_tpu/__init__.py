@@ -16,6 +16,21 @@ _DTYPES = (jnp.bfloat16, jnp.float32)
 compute = differentiable(forward, backward)
 
 
+def attend(static: operands_lib.Static, operands: operands_lib.Operands):
+  """`compute`, or the reason why not.
+
+  Raises:
+    NotImplementedError: what the TPU kernels cannot do.
+  """
+  for array in (operands.query, operands.key, operands.value):
+    if array.dtype not in _DTYPES:
+      raise NotImplementedError(
+        f"attention 'mosaic_tpu' computes in bfloat16 or float32, the types "
+        f"of a TPU's matrix unit, not in {array.dtype}"
+      )
+  return compute(static, operands)
+
+
 def attention(
   query,
   key,
@@ -49,12 +64,6 @@ def attention(
     raise NotImplementedError(
       "attention 'mosaic_tpu' never holds the probabilities"
     )
-  for array in (query, key, value):
-    if array.dtype not in _DTYPES:
-      raise NotImplementedError(
-        f"attention 'mosaic_tpu' computes in bfloat16 or float32, the types "
-        f"of a TPU's matrix unit, not in {array.dtype}"
-      )
   static, operands = operands_lib.lower(
     query,
     key,
@@ -71,4 +80,4 @@ def attention(
     dropout_key=dropout_key,
   )
   static = dataclasses.replace(static, interpret=interpret, blocks=blocks)
-  return compute(static, operands)
+  return attend(static, operands)
