@@ -11,6 +11,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels.dynamic_convolution import dynamic_convolution
+from pallas_kernels.flash_attention import bias as biases
+from pallas_kernels.flash_attention import flash_attention
+
 # What multiplies bfloat16 matrices on each GPU.
 _PRODUCTS = {"h200": "HGMMA", "a100": "HMMA"}
 _TPUS = ("v5e", "v6e", "v5p")
@@ -54,10 +58,18 @@ def runs() -> list[tuple[str, str]]:
 
 
 def with_gradients(function: Callable) -> Callable:
-  """(inputs, rest, cotangent) -> (output, gradients of the inputs)."""
+  """(inputs, rest, cotangent) -> (output, gradients of floating inputs)."""
 
   def run(inputs, rest, cotangent):
-    out, pull = jax.vjp(lambda inputs: function(inputs, rest), inputs)
+    leaves, tree = jax.tree.flatten(inputs)
+    floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
+
+    def of_floating(given):
+      given = iter(given)
+      whole = [next(given) if f else x for f, x in zip(floating, leaves)]
+      return function(jax.tree.unflatten(tree, whole), rest)
+
+    out, pull = jax.vjp(of_floating, [x for f, x in zip(floating, leaves) if f])
     return out, pull(cotangent)[0]
 
   return run
@@ -96,8 +108,6 @@ def attention(
     dropout_rate: of probabilities.
     **options: for `flash_attention`.
   """
-  from pallas_kernels.flash_attention import flash_attention
-
   wide = lambda heads: _shape(batch, length, heads, head_dim, dtype=dtype)
   inputs = dict(query=wide(heads), key=wide(key_heads), value=wide(key_heads))
   if term is not None:
@@ -133,8 +143,6 @@ def convolution(
   segments: bool = False,
 ):
   """(function, shapes) of dynamic convolution and its gradients."""
-  from pallas_kernels.dynamic_convolution import dynamic_convolution
-
   values = _shape(batch, length, heads, head_dim, dtype=dtype)
   logits = _shape(batch, length, heads, width, dtype=dtype)
   inputs = dict(values=values, logits=logits)
@@ -149,24 +157,46 @@ def convolution(
 
 
 def _alibi(batch, length, heads, head_dim, dtype):
-  from pallas_kernels.flash_attention import bias
-
-  return bias.Alibi(bias.alibi_slopes(heads))
+  return biases.Alibi(biases.alibi_slopes(heads))
 
 
 def _buckets(batch, length, heads, head_dim, dtype):
-  from pallas_kernels.flash_attention import bias
-
-  return bias.Buckets(jnp.zeros((32, heads), jnp.float32))
+  return biases.Buckets(jnp.zeros((32, heads), jnp.float32))
 
 
 def _dense(batch, length, heads, head_dim, dtype):
-  from pallas_kernels.flash_attention import bias
-
-  return bias.Dense(jnp.zeros((1, heads, length, length), dtype))
+  return biases.Dense(jnp.zeros((1, heads, length, length), dtype))
 
 
-_BIASES = {"alibi": _alibi, "buckets": _buckets, "dense": _dense}
+def _tupe(batch, length, heads, head_dim, dtype):
+  """TUPE-R: untied positions and buckets, but for first tokens."""
+  position = jnp.zeros((1, length, heads, head_dim), jnp.float32)
+  first = jnp.zeros((batch, length), jnp.int32)
+  inner = biases.add(
+    biases.Untied(position, position),
+    _buckets(batch, length, heads, head_dim, dtype),
+  )
+  return biases.Reset(inner, jnp.zeros((2, heads), jnp.float32), first, first)
+
+
+def _deberta(batch, length, heads, head_dim, dtype):
+  """DeBERTa v3's terms: 256 buckets to each side."""
+  table = jnp.zeros((batch, length, heads, 512), dtype)
+  buckets = jnp.asarray(
+    biases.disentangled_buckets(
+      length, length, span=256, buckets=256, max_distance=512
+    )
+  )
+  return biases.Disentangled(table, table, buckets, buckets)
+
+
+_BIASES = {
+  "alibi": _alibi,
+  "buckets": _buckets,
+  "dense": _dense,
+  "tupe": _tupe,
+  "deberta": _deberta,
+}
 
 
 def _case(name, targets, make, products=True, **given) -> Case:
@@ -175,8 +205,33 @@ def _case(name, targets, make, products=True, **given) -> Case:
   return Case(name, targets, build, products)
 
 
+# Together every feature, each beside others.
+_ATTENTION = {
+  "plain": dict(),
+  "plain_128": dict(head_dim=128, length=1024),
+  "packed": dict(segments=True, window=(64, 64), dropout_rate=0.1),
+  "causal": dict(causal=True, key_heads=2, soft_cap=30.0, head_dim=128),
+  "alibi": dict(term="alibi", segments=True, dropout_rate=0.1),
+  "buckets": dict(term="buckets", segments=True, length=500),
+  "dense": dict(term="dense", segments=True),
+  "tupe": dict(term="tupe", segments=True),
+  "deberta": dict(term="deberta", segments=True, dropout_rate=0.1),
+  "float32": dict(dtype="float32", segments=True, head_dim=32),
+}
+
+
 def _attention_cases() -> list[Case]:
-  return []
+  found = []
+  for feature, given in _ATTENTION.items():
+    products = given.get("dtype") != "float32"
+    few = feature in ("plain", "packed")
+    for implementation, targets in (
+      ("triton", ("h200", "a100") if few else ("h200",)),
+      ("mosaic_tpu", _TPUS if few else _TPUS[:1]),
+    ):
+      name = f"flash_attention/{implementation}/{feature}"
+      found.append(_case(name, targets, attention, products, **given))
+  return found
 
 
 def _convolution_cases() -> list[Case]:

@@ -20,10 +20,11 @@ from jax.experimental import serialize_executable
 from pallas_kernels.testing import _riegeli, aot, hlo
 
 _ELF, _EM_CUDA = b"\x7fELF\x02\x01", 190
+# Address, opcode with modifiers, operands.
 _INSTRUCTION = re.compile(
-  r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.M
+  r"/\*([0-9a-f]{4,})\*/\s+(?:\{\s*)?(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*);"
 )
-_FUNCTION = re.compile(r"^//-+ \.text\.(\S+) +-+$", re.M)
+_FUNCTION = re.compile(r"^\s*Function : (\S+)$", re.M)
 _USAGE = re.compile(
   r"Function (\S+?):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)"
 )
@@ -40,6 +41,7 @@ class Kernel:
     shared: bytes of shared memory that are known when it is compiled.
     opcodes: opcode with modifiers, as 'HGMMA.64x64x16.F32.BF16' -> how often
       it stands in the code (not how often it runs).
+    loops: the same of each innermost loop, once through.
   """
 
   name: str
@@ -47,6 +49,7 @@ class Kernel:
   stack: int
   shared: int
   opcodes: collections.Counter
+  loops: tuple[collections.Counter, ...] = ()
 
   @property
   def instructions(self) -> int:
@@ -55,11 +58,16 @@ class Kernel:
 
   def count(self, *opcodes: str) -> int:
     """Instructions whose opcode is one of these, whatever its modifiers."""
-    return sum(
-      number
-      for name, number in self.opcodes.items()
-      if name in opcodes or name.partition(".")[0] in opcodes
-    )
+    return count(self.opcodes, *opcodes)
+
+
+def count(found: collections.Counter, *opcodes: str) -> int:
+  """Those of `found` whose opcode is one of these, whatever its modifiers."""
+  return sum(
+    number
+    for name, number in found.items()
+    if name.partition(".")[0] in opcodes
+  )
 
 
 def available() -> str | None:
@@ -77,48 +85,72 @@ def report(program: aot.Program) -> list[Kernel]:
   names = {kernel.name for kernel in hlo.kernels(program.hlo)}
   # Of several kernels with one name XLA numbers all but the first.
   plain = lambda name: name if name in names else re.sub(r"_\d+$", "", name)
-  found = [k for k in functions(program.compiled) if plain(k.name) in names]
-  lost = names - {plain(kernel.name) for kernel in found}
+  found = {}
+  for cubin in _cubins(serialize_executable.serialize(program.compiled)[0]):
+    symbols = re.findall(rb"\0\.text\.(\w+)", cubin)
+    if any(plain(symbol.decode()) in names for symbol in symbols):
+      for kernel in disassemble(cubin):
+        found.setdefault(repr(kernel), kernel)
+  lost = names - {plain(kernel.name) for kernel in found.values()}
   if lost:
     raise RuntimeError(f"no code was found for {', '.join(sorted(lost))}")
-  return found
-
-
-def functions(compiled) -> list[Kernel]:
-  """All kernels of a program of jax, XLA's own too."""
-  blob = serialize_executable.serialize(compiled)[0]
-  found = {}
-  for cubin in _cubins(blob):
-    for kernel in disassemble(cubin):
-      found.setdefault(repr(kernel), kernel)
   return list(found.values())
 
 
 def disassemble(cubin: bytes) -> list[Kernel]:
   """The kernels of a cubin."""
+  reason = available()
+  if reason:
+    raise RuntimeError(reason)
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, "kernels.cubin")
     path.write_bytes(cubin)
-    usage = _run("cuobjdump", "-res-usage", str(path))
-    code = _run("nvdisasm", "-c", str(path))
+    text = subprocess.run(
+      [_tool("cuobjdump"), "-sass", "-res-usage", str(path)],
+      check=True,
+      capture_output=True,
+      text=True,
+    ).stdout
+  usage = {name: rest for name, *rest in _USAGE.findall(text)}
   # [before, name, code, name, code, ...]
-  parts = _FUNCTION.split(code)
-  codes = dict(zip(parts[1::2], parts[2::2], strict=True))
+  parts = _FUNCTION.split(text)
   return [
-    Kernel(
-      name,
-      registers=int(registers),
-      stack=int(stack),
-      shared=int(shared),
-      opcodes=collections.Counter(_INSTRUCTION.findall(codes.get(name, ""))),
-    )
-    for name, registers, stack, shared, _ in _USAGE.findall(usage)
+    _kernel(name, code, *map(int, usage[name]))
+    for name, code in zip(parts[1::2], parts[2::2], strict=True)
   ]
+
+
+def _kernel(name, code, registers, stack, shared, local) -> Kernel:
+  instructions = [
+    (int(address, 16), opcode, operands)
+    for address, opcode, operands in _INSTRUCTION.findall(code)
+  ]
+  # A loop is a jump back; at the end of the code a jump to itself is a trap.
+  spans = []
+  for address, opcode, operands in instructions:
+    goal = re.search(r"0x([0-9a-f]+)\s*$", operands)
+    if opcode.startswith("BRA") and goal and int(goal[1], 16) < address:
+      spans.append((int(goal[1], 16), address))
+  inside = lambda a, b: a != b and b[0] <= a[0] and a[1] <= b[1]
+  innermost = [b for b in spans if not any(inside(a, b) for a in spans)]
+  return Kernel(
+    name,
+    registers=registers,
+    stack=stack + local,
+    shared=shared,
+    opcodes=collections.Counter(opcode for _, opcode, _ in instructions),
+    loops=tuple(
+      collections.Counter(
+        opcode for address, opcode, _ in instructions if low <= address <= high
+      )
+      for low, high in innermost
+    ),
+  )
 
 
 def _cubins(blob: bytes) -> Iterator[bytes]:
   """ELF files for CUDA inside of a serialized program."""
-  for value in (blob, *_riegeli.values(blob)):
+  for value in _riegeli.values(blob):
     start = value.find(_ELF)
     while start >= 0:
       size = _elf_size(value[start : start + 64])
@@ -147,12 +179,3 @@ def _tool(name: str) -> str | None:
     (str(path) for path in sorted(site.glob(f"*/bin/{name}"))),
     shutil.which(name),
   )
-
-
-def _run(tool: str, *args: str) -> str:
-  reason = available()
-  if reason:
-    raise RuntimeError(reason)
-  return subprocess.run(
-    [_tool(tool), *args], check=True, capture_output=True, text=True
-  ).stdout

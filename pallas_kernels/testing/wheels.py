@@ -40,6 +40,7 @@ def install() -> list[str]:
 
 
 def main() -> int:
+  """Installs; 1 where something is missing."""
   missing = install()
   for line in missing:
     print(f"test-aot: {line}; its tests are skipped", file=sys.stderr)
