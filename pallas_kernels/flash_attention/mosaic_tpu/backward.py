@@ -71,7 +71,7 @@ def backward_inputs(shape, operands, out, lse, grad_out) -> dict:
     return Input(
       tiles.features_last(array, shape.padded_keys),
       (None, None, shape.block_k, array.shape[3]),
-      lambda p: (p.batch, p.head // shape.group, p.key, 0),
+      lambda p: (p.batch, shape.key_head(p.head), p.key, 0),
     )
 
   def rows(array, fill):

@@ -4,7 +4,6 @@ The online softmax of Milakov & Gimelshein (arXiv:1805.02867) over tiles, as in
 FlashAttention (Dao et al., arXiv:2205.14135).
 """
 
-import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
@@ -74,12 +73,12 @@ def _inputs(shape, operands):
     "key": Input(
       tiles.features_last(key, shape.padded_keys),
       (None, None, shape.block_k, shape.head_dim),
-      lambda p: (p.batch, p.head // shape.group, p.key, 0),
+      lambda p: (p.batch, shape.key_head(p.head), p.key, 0),
     ),
     "value": Input(
       tiles.positions_last(value, shape.padded_keys),
       (None, None, shape.value_dim, shape.block_k),
-      lambda p: (p.batch, p.head // shape.group, 0, p.key),
+      lambda p: (p.batch, shape.key_head(p.head), 0, p.key),
     ),
   }
 

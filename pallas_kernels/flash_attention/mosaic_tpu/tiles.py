@@ -66,6 +66,11 @@ class Shape:
     """Query heads that share a key head."""
     return self.heads // self.key_heads
 
+  def key_head(self, head):
+    """The key head of a (traced) query head."""
+    # Not `//`: it lowers to a sign, which asks for the process's own device.
+    return head if self.group == 1 else jax.lax.div(head, self.group)
+
   @property
   def q_blocks(self) -> int:
     """Tiles along the queries."""
