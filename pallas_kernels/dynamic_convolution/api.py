@@ -3,11 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.dynamic_convolution import reference, triton
+from pallas_kernels.dynamic_convolution import (
+  mosaic_tpu,
+  reference,
+  triton,
+)
 
 _IMPLEMENTATIONS = {
   "reference": reference.dynamic_convolution,
   "triton": triton.dynamic_convolution,
+  "mosaic_tpu": mosaic_tpu.dynamic_convolution,
 }
 
 
