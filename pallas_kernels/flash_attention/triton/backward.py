@@ -44,7 +44,7 @@ def backward(static, operands, out, lse, grad_out):
   found |= _of_keys(problem.at(blocks.dkv), operands, inputs)
   found |= shared.gradients_of(problem.at(blocks.shared), operands, inputs)
   if "theta" in found:
-    found["theta"] = jnp.sum(found["theta"], axis=(1, 3))
+    found["theta"] = sinks.theta_gradient(found["theta"], operands.query_first)
   for name in found.keys() & {"c2p", "p2c"}:
     table, buckets = inputs[name], inputs[f"{name}_buckets"]
     found[name] = tables.gradient(problem, name, found[name], table, buckets)
@@ -79,12 +79,12 @@ def _query_kernel(problem: Problem, sunk, refs, outs):
       problem, refs, batch, key_head, block, masked=masked
     )
     tile = tiles.Tile(problem, batch, head, rows.side, columns.side)
-    _, ds = gradients.of_tile(refs, tile, rows, columns, masked=masked)
+    found = gradients.of_tile(refs, tile, rows, columns, masked=masked)
     carries = tuple(
-      sink.take(outs, tile, ds, carried)
+      sink.take(outs, tile, found, carried)
       for sink, carried in zip(sunk, carries, strict=True)
     )
-    return acc + problem.dot(ds, columns.k), carries
+    return acc + problem.dot(found.ds, columns.k), carries
 
   channels = padded(problem.head_dim)
   start = (
@@ -141,10 +141,11 @@ def _key_kernel(problem: Problem, sunk, refs, outs):
       dk, dv = carry
       rows = gradients.Rows(problem, refs, batch, head, block, masked=masked)
       tile = tiles.Tile(problem, batch, head, rows.side, columns.side, True)
-      p, ds = gradients.of_tile(refs, tile, rows, columns, masked=masked)
+      found = gradients.of_tile(refs, tile, rows, columns, masked=masked)
       for sink in sunk:
-        sink.take(outs, tile, ds, ())
-      return dk + problem.dot(ds, rows.q), dv + problem.dot(p, rows.grad)
+        sink.take(outs, tile, found, ())
+      dk = dk + problem.dot(found.ds, rows.q)
+      return dk, dv + problem.dot(found.kept, rows.grad)
 
     def skip(block):
       side = tiles.queries(problem, {}, batch, head, block)

@@ -74,14 +74,28 @@ def default(*, head_dim, dtype, plain, queries, keys, interpret) -> Blocks:
 
 def _table(head_dim, dtype, plain):
   if dtype == jnp.float32:  # without tensor cores
-    small = Launch(32, 32, 4, 1)
-    return Blocks(Launch(64, 32, 4, 1), small, small, small)
+    return _float32(head_dim)
   if head_dim <= 64:
     wide = Launch(128, 128, 8, 2) if plain else Launch(128, 64, 8, 2)
     return Blocks(wide, *[Launch(64, 64, 8, 2)] * 3)
+  small = Launch(64, 64, 8, 1)
   if head_dim <= 128:
-    return Blocks(Launch(128, 64, 8, 2), *[Launch(64, 64, 8, 1)] * 3)
-  return Blocks(Launch(64, 32, 8, 1), *[Launch(32, 32, 8, 1)] * 3)
+    dkv = small if plain else Launch(32, 64, 8, 1)
+    return Blocks(Launch(128, 64, 8, 2), small, dkv, small)
+  # Wider accumulators leave no registers for Hopper's instruction, which
+  # needs 64 rows: the backward pass runs on Ampere's.
+  narrow = Launch(32, 32, 8, 1)
+  return Blocks(Launch(64, 32, 8, 1), narrow, narrow, small)
+
+
+def _float32(head_dim):
+  if head_dim <= 64:
+    small = Launch(32, 32, 4, 1)
+    return Blocks(Launch(64, 32, 8, 1), small, small, small)
+  small = Launch(32, 32, 8, 1)
+  if head_dim <= 128:
+    return Blocks(small, small, small, small)
+  return Blocks(small, Launch(32, 16, 8, 1), Launch(16, 32, 8, 1), small)
 
 
 def _shrink(launch, queries, keys):

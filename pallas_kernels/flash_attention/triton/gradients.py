@@ -1,5 +1,8 @@
-"""What every backward kernel computes of a tile: P, as kept, and dS."""
+"""What every backward kernel computes of a tile: probabilities and dS."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 
 from pallas_kernels.flash_attention.triton import scores, tiles
@@ -41,8 +44,25 @@ class Columns:
     self.v = self.side.matrix(refs["value"], batch, key_head, clean=masked)
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """Gradients of a tile, float32 of its shape.
+
+  Attributes:
+    kept: probabilities as dropout keeps them, not scaled.
+    ds: gradient of the scores before the soft cap.
+    uncapped: gradient of the scores after the soft cap.
+    weight: minus the derivative of `ds` by delta.
+  """
+
+  kept: jax.Array
+  ds: jax.Array
+  uncapped: jax.Array
+  weight: jax.Array
+
+
 def of_tile(refs, tile: Tile, rows: Rows, columns: Columns, *, masked: bool):
-  """(P as dropout keeps it, unscaled; dS), float32 of the tile's shape."""
+  """`Found` for a tile; `masked` where it may hide something."""
   problem = tile.problem
   found = scores.scores(refs, tile, rows.q, columns.k)
   visible = tile.visible() if masked else None
@@ -53,14 +73,15 @@ def of_tile(refs, tile: Tile, rows: Rows, columns: Columns, *, masked: bool):
   if tile.transposed:
     first, second = second, first
   dp = problem.dot(first, second, transpose_b=True)
-  kept_p = p
+  kept = p
   if problem.static.dropout_rate > 0.0:
     keep = scores.kept(tile)
     dp = jnp.where(keep, dp * problem.keep_factor, 0.0)
-    kept_p = jnp.where(keep, p, 0.0)
-  ds = p * (dp - tile.over_queries(rows.delta))
-  if found.damping is not None:
-    ds = ds * found.damping
-    if visible is not None:  # the cap's derivative may be NaN in padding
-      ds = jnp.where(visible, ds, 0.0)
-  return kept_p, ds
+    kept = jnp.where(keep, p, 0.0)
+  ds = uncapped = p * (dp - tile.over_queries(rows.delta))
+  if found.damping is None:
+    return Found(kept, ds, uncapped, weight=p)
+  damping = found.damping
+  if visible is not None:  # it may be NaN in padding
+    damping = jnp.where(visible, damping, 0.0)
+  return Found(kept, ds * damping, uncapped, weight=p * damping)

@@ -137,9 +137,7 @@ def _diagonal_kernel(problem, refs, outs):
   def unreset(tile, ds):
     if "theta" not in problem.present:
       return ds
-    q, k = tile.over_queries(tile.queries.first), tile.keys.first
-    reset = jnp.broadcast_to(q | tile.over_keys(k), tile.shape)
-    return jnp.where(reset, 0.0, ds)
+    return jnp.where(tile.reset(), 0.0, ds)
 
   items = problem.batch * count
   total = _total(problem, refs, items, split, out.shape[0], where, unreset)
@@ -196,5 +194,5 @@ def _add(problem, refs, place, part, total):
     problem, refs, batch, head // problem.group, block_k, masked=True
   )
   tile = tiles.Tile(problem, batch, head, rows.side, columns.side)
-  _, ds = gradients.of_tile(refs, tile, rows, columns, masked=True)
+  ds = gradients.of_tile(refs, tile, rows, columns, masked=True).ds
   return total + (ds if part is None else part(tile, ds))

@@ -1,9 +1,9 @@
 """Where gradients of the terms of a score go, a tile at a time.
 
 A sink belongs to the kernel that owns the rows of the tiles that it is given:
-`outputs` says what it writes, `start` what it carries, `take` is given dS of
-each tile, `skip` each tile that nobody sees, and `finish` writes what was
-carried.
+`outputs` says what it writes, `start` what it carries, `take` is given each
+tile's `gradients.Found`, `skip` each tile that nobody sees, and `finish` writes
+what was carried.
 """
 
 import jax.numpy as jnp
@@ -37,8 +37,12 @@ class Kept:
     del problem
     return ()
 
-  def take(self, outs, tile: Tile, ds, carry):
+  def take(self, outs, tile: Tile, found, carry):
     """Writes dS."""
+    self._write(outs, tile, found.ds)
+    return carry
+
+  def _write(self, outs, tile, ds):
     out = outs[self.name]
     i = tile.over_queries(tile.queries.index)
     j = tile.over_keys(tile.keys.index)
@@ -47,11 +51,10 @@ class Kept:
     mask = None if mask is None else jnp.broadcast_to(mask, tile.shape)
     place = out.at[tile.batch, tile.head, i, j]
     pltriton.store(place, ds.astype(out.dtype), mask=mask)
-    return carry
 
   def skip(self, outs, tile):
     """Writes 0."""
-    self.take(outs, tile, jnp.zeros(tile.shape, jnp.float32), ())
+    self._write(outs, tile, jnp.zeros(tile.shape, jnp.float32))
 
   def finish(self, outs, tile, carry):
     """Nothing is left."""
@@ -59,27 +62,32 @@ class Kept:
 
 
 class Theta:
-  """The reset's two numbers a head: a sum for each query, added up by XLA."""
+  """The reset's two numbers a head: a sum for each query, added up by XLA.
+
+  Without a soft cap dS of a row adds up to 0, and theta's gradient is what is
+  left of large terms that cancel: it would show that delta was made of an
+  output rounded to 16 bits. The row's own sum tells delta's error, which is
+  taken out of what theta gets.
+  """
 
   def outputs(self, problem, transposed):
-    """[2, batch, heads, queries]."""
+    """[batch, heads, queries]."""
     del transposed
-    shape = (2, problem.batch, problem.heads, problem.queries)
+    shape = (problem.batch, problem.heads, problem.queries)
     return {"theta": Output(shape, jnp.float32)}
 
   def start(self, problem):
-    """Two sums for each query."""
-    zero = jnp.zeros((problem.launch.block_q,), jnp.float32)
-    return zero, zero
+    """Three sums for each query."""
+    return (jnp.zeros((problem.launch.block_q,), jnp.float32),) * 3
 
-  def take(self, outs, tile, ds, carry):
-    """Adds dS of first queries, and of first keys to the others."""
+  def take(self, outs, tile, found, carry):
+    """Adds up the row, and dS and its weight of delta where theta stood."""
     del outs
-    first_keys = jnp.where(tile.over_keys(tile.keys.first), ds, 0.0)
-    is_first = tile.queries.first
+    reset, total = tile.reset(), lambda x: jnp.sum(x, axis=1)
     return (
-      carry[0] + jnp.where(is_first, jnp.sum(ds, axis=1), 0.0),
-      carry[1] + jnp.where(is_first, 0.0, jnp.sum(first_keys, axis=1)),
+      carry[0] + total(found.uncapped),
+      carry[1] + total(jnp.where(reset, found.ds, 0.0)),
+      carry[2] + total(jnp.where(reset, found.weight, 0.0)),
     )
 
   def skip(self, outs, tile):
@@ -87,11 +95,18 @@ class Theta:
     del outs, tile
 
   def finish(self, outs, tile, carry):
-    """Writes the sums."""
-    for row, value in enumerate(carry):
-      tile.queries.store_vector(
-        outs["theta"], row, tile.batch, tile.head, value=value
-      )
+    """Writes the corrected sums."""
+    error, ds, weight = carry
+    tile.queries.store_vector(
+      outs["theta"], tile.batch, tile.head, value=ds - error * weight
+    )
+
+
+def theta_gradient(sums, query_first):
+  """[2, heads] of what `Theta` wrote: first queries read theta[0]."""
+  first = query_first[:, None, :] > 0
+  parts = [jnp.where(first, sums, 0.0), jnp.where(first, 0.0, sums)]
+  return jnp.stack([jnp.sum(part, axis=(0, 2)) for part in parts])
 
 
 def of_queries(operands) -> tuple:

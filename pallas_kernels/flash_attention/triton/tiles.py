@@ -183,6 +183,11 @@ class Tile:
     """Key minus query index, as [0, queries + keys - 1) with queries - 1."""
     return self.over_keys(self.keys.safe) - self.over_queries(self.queries.safe)
 
+  def reset(self):
+    """Which elements theta stands for."""
+    q = self.over_queries(self.queries.first)
+    return jnp.broadcast_to(q | self.over_keys(self.keys.first), self.shape)
+
   def inside(self):
     """Which elements exist; None where all do."""
     sides = self.queries.inside, self.keys.inside
