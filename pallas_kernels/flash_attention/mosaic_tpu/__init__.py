@@ -1,83 +1,59 @@
 """Attention in Pallas Mosaic TPU."""
 
-import dataclasses
-
+import jax
 import jax.numpy as jnp
 
-from pallas_kernels.flash_attention import operands as operands_lib
+from pallas_kernels import _platform
 from pallas_kernels.flash_attention.differentiable import differentiable
 from pallas_kernels.flash_attention.mosaic_tpu.backward import backward
 from pallas_kernels.flash_attention.mosaic_tpu.forward import forward
 from pallas_kernels.flash_attention.mosaic_tpu.tiles import Blocks as Blocks
+from pallas_kernels.flash_attention.operands import Operands, Static
 
 _DTYPES = (jnp.bfloat16, jnp.float32)
 
-# (Static, Operands) -> out, with gradients of every floating operand.
-compute = differentiable(forward, backward)
+_differentiable = differentiable(forward, backward)
 
 
-def attend(static: operands_lib.Static, operands: operands_lib.Operands):
-  """`compute`, or the reason why not.
+def attend(static: Static, operands: Operands) -> jax.Array:
+  """Attention of `operands`, differentiable by all that is floating.
 
-  Raises:
-    NotImplementedError: what the TPU kernels cannot do.
-  """
-  for array in (operands.query, operands.key, operands.value):
-    if array.dtype not in _DTYPES:
-      raise NotImplementedError(
-        f"attention 'mosaic_tpu' computes in bfloat16 or float32, the types "
-        f"of a TPU's matrix unit, not in {array.dtype}"
-      )
-  return compute(static, operands)
-
-
-def attention(
-  query,
-  key,
-  value,
-  *,
-  bias,
-  query_segments,
-  key_segments,
-  query_offset,
-  causal,
-  window,
-  scale,
-  soft_cap,
-  dropout_rate,
-  dropout_key,
-  with_probabilities=False,
-  interpret=False,
-  blocks: Blocks | None = None,
-):
-  """See `api.flash_attention`; arguments are the same, all given.
+  Deterministic. Memory is linear in the length, but for a dense bias.
 
   Args:
-    interpret: True to run on any device in Pallas' interpreter, or
-      `pltpu.InterpretParams` to simulate a TPU's memory too.
-    blocks: tile sizes; a table's where None.
+    static: options; `blocks` is a `Blocks` or None, `interpret` runs on any
+      device (a `pltpu.InterpretParams` simulates a TPU's memory too).
+    operands: floating arrays are bfloat16 or float32; query, key and value
+      are of one dtype.
+
+  Returns:
+    [batch, queries, heads, value_dim] in query's dtype.
 
   Raises:
-    NotImplementedError: what the TPU kernels cannot do.
+    NotImplementedError: another dtype, not compiled for a TPU, or rows so
+      long that a head's gradients do not fit fast memory.
   """
-  if with_probabilities:
+  _check_dtypes(operands)
+  device = _platform.target(operands)
+  if not static.interpret and device.platform != "tpu":
     raise NotImplementedError(
-      "attention 'mosaic_tpu' never holds the probabilities"
+      f"mosaic_tpu attention runs on TPUs, not on {device}; "
+      "'mosaic_tpu:interpret' runs anywhere, slowly"
     )
-  static, operands = operands_lib.lower(
-    query,
-    key,
-    value,
-    bias=bias,
-    query_segments=query_segments,
-    key_segments=key_segments,
-    query_offset=query_offset,
-    causal=causal,
-    window=window,
-    scale=scale,
-    soft_cap=soft_cap,
-    dropout_rate=dropout_rate,
-    dropout_key=dropout_key,
-  )
-  static = dataclasses.replace(static, interpret=interpret, blocks=blocks)
-  return attend(static, operands)
+  return _differentiable(static, operands)
+
+
+def _check_dtypes(operands: Operands) -> None:
+  own = {x.dtype for x in (operands.query, operands.key, operands.value)}
+  if len(own) > 1:
+    raise NotImplementedError(
+      "mosaic_tpu attention needs query, key and value of one dtype, not "
+      f"{', '.join(sorted(map(str, own)))}"
+    )
+  for array in jax.tree.leaves(operands):
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    if floating and array.dtype not in _DTYPES:
+      raise NotImplementedError(
+        "mosaic_tpu attention takes bfloat16 and float32, what a TPU's "
+        f"matrix unit multiplies, not {array.dtype}"
+      )

@@ -12,10 +12,8 @@ from pallas_kernels.flash_attention.mosaic_tpu import dots, scores, tiles
 from pallas_kernels.flash_attention.mosaic_tpu.calls import (
   Input,
   Output,
-  both,
   call,
   schedule,
-  when,
 )
 from pallas_kernels.flash_attention.mosaic_tpu.dense_gradient import (
   dense_gradient,
@@ -166,11 +164,9 @@ def _kernel(shape, plan, rules, outputs):
         ref[name][...] = jnp.zeros_like(ref[name])
 
     visited, full = plan.visited(scalars, batch, key, step)
-    full = scores.whole(shape, place, full)
-    when(both(visited, full), lambda: _step(tile, rules, masked=False))
-    if full is not True:
-      masked = ~full if visited is True else visited & ~full
-      when(masked, lambda: _step(tile, rules, masked=True))
+    scores.visit(
+      rules, tile, visited, full, lambda masked: _step(tile, rules, masked)
+    )
 
     @pl.when(step == shape.q_blocks - 1)
     def _():
@@ -187,12 +183,12 @@ def _kernel(shape, plan, rules, outputs):
 def _step(tile, rules, masked: bool):
   """Takes one block of queries in."""
   ref, query = tile.ref, tile.place.query
-  kept, grad = rules.score_gradient(tile, masked)
-  rules.accumulate(tile, grad)
+  found = rules.score_gradient(tile, masked)
+  rules.accumulate(tile, found)
   dtype = ref["key"].dtype
-  grad = grad.astype(dtype)
+  grad = found.scores.astype(dtype)
   ref["value_sum"][...] += dots.dot(
-    kept.astype(dtype), ref["grad_out"][...], 1, 1
+    found.kept.astype(dtype), ref["grad_out"][...], 1, 1
   )
   ref["key_sum"][...] += dots.dot(grad, ref["query"][...], 1, 1)
   ref["query_sum"][query] += dots.dot(ref["key"][...], grad, 0, 0)

@@ -11,10 +11,8 @@ from jax.experimental import pallas as pl
 from pallas_kernels.flash_attention.mosaic_tpu import scores, tiles
 from pallas_kernels.flash_attention.mosaic_tpu.calls import (
   Output,
-  both,
   call,
   schedule,
-  when,
 )
 
 
@@ -86,14 +84,10 @@ def _kernel(shape, plan, rules, place_of, sharing):
       total[...] = jnp.zeros_like(total)
 
     def add(masked):
-      total[...] += rules.score_gradient(tile, masked)[1]
+      total[...] += rules.score_gradient(tile, masked).scores
 
     visited, full = plan.holds(scalars, place.batch, place.query, place.key)
-    full = scores.whole(shape, place, full)
-    when(both(visited, full), lambda: add(masked=False))
-    if full is not True:
-      masked = ~full if visited is True else visited & ~full
-      when(masked, lambda: add(masked=True))
+    scores.visit(rules, tile, visited, full, add)
 
     @pl.when(step == sharing[0] * sharing[1] - 1)
     def _():

@@ -58,8 +58,12 @@ def _sum_up(grad, buckets, width: int, dtype):
     )
 
 
+class Lookup:
+  """A term that looks scores up in a table."""
+
+
 @dataclasses.dataclass(frozen=True)
-class PositionToContent:
+class PositionToContent(Lookup):
   """p2c[key, bucket of key - query].
 
   Attributes:
@@ -107,12 +111,12 @@ class PositionToContent:
       )
     }
 
-  def accumulate(self, tile, grad):
-    """Adds a tile's [block_k, block_q] gradient to the outputs."""
+  def accumulate(self, tile, found):
+    """Adds a tile's gradient to the outputs."""
     out = tile.ref["d_p2c"]
     buckets = tile.ref["p2c_buckets"][:, strip_of_queries(tile)]
     dtype = tile.ref["p2c"].dtype
-    for row, part in _sum_up(grad, buckets, out.shape[1], dtype):
+    for row, part in _sum_up(found.scores, buckets, out.shape[1], dtype):
       out[row : row + part.shape[0], :] += part
 
   def finish(self, shape, found):
@@ -122,7 +126,7 @@ class PositionToContent:
 
 
 @dataclasses.dataclass(frozen=True)
-class ContentToPosition:
+class ContentToPosition(Lookup):
   """c2p[query, bucket of key - query]; made with rows of queries, then turned.
 
   Attributes:
@@ -171,12 +175,12 @@ class ContentToPosition:
       )
     }
 
-  def accumulate(self, tile, grad):
-    """Adds a tile's [block_k, block_q] gradient to the outputs."""
+  def accumulate(self, tile, found):
+    """Adds a tile's gradient to the outputs."""
     out, block = tile.ref["d_c2p"], tile.shape.block_q
     buckets = tile.ref["c2p_buckets"][:, _strip_of_keys(tile)]
     dtype = tile.ref["c2p"].dtype
-    parts = _sum_up(jnp.transpose(grad), buckets, out.shape[1], dtype)
+    parts = _sum_up(jnp.transpose(found.scores), buckets, out.shape[1], dtype)
     for row, part in parts:
       top = pl.multiple_of(tile.place.query * block + row, part.shape[0])
       out[pl.ds(top, part.shape[0]), :] += part

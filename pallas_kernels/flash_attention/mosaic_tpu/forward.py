@@ -11,10 +11,8 @@ from pallas_kernels.flash_attention.mosaic_tpu import dots, scores, tiles
 from pallas_kernels.flash_attention.mosaic_tpu.calls import (
   Input,
   Output,
-  both,
   call,
   schedule,
-  when,
 )
 
 # Hidden scores are -inf and the running maximum is finite: no inf - inf.
@@ -116,11 +114,9 @@ def _kernel(shape, plan, rules):
       ref["sum"][...] = jnp.zeros_like(ref["sum"])
 
     visited, full = plan.visited(scalars, batch, query, step)
-    full = scores.whole(shape, place, full)
-    when(both(visited, full), lambda: _step(tile, rules, masked=False))
-    if full is not True:
-      masked = ~full if visited is True else visited & ~full
-      when(masked, lambda: _step(tile, rules, masked=True))
+    scores.visit(
+      rules, tile, visited, full, lambda masked: _step(tile, rules, masked)
+    )
 
     @pl.when(step == shape.k_blocks - 1)
     def _():

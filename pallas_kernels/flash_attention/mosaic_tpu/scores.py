@@ -17,7 +17,11 @@ from pallas_kernels.flash_attention.mosaic_tpu import (
   terms,
   tiles,
 )
-from pallas_kernels.flash_attention.mosaic_tpu.calls import Input
+from pallas_kernels.flash_attention.mosaic_tpu.calls import (
+  Input,
+  both,
+  when,
+)
 
 
 def terms_of(static, operands) -> tuple:
@@ -88,8 +92,8 @@ class Scores:
       slope = None if slope is None else jnp.where(seen, slope, 0.0)
     return logits, slope
 
-  def score_gradient(self, tile, masked: bool):
-    """Kept weights and the scores' gradient, [block_k, block_q] float32."""
+  def score_gradient(self, tile, masked: bool) -> terms.Found:
+    """The gradients of a tile."""
     ref = tile.ref
     logits, slope = self.logits(
       tile, ref["key"][...], ref["query"][...], masked
@@ -99,8 +103,9 @@ class Scores:
     if self.boost != 1.0:
       of_weights *= self.boost
     kept, of_weights = self.drop(tile, weights, of_weights)
-    grad = weights * (of_weights - ref["delta"][...])
-    return kept, grad if slope is None else grad * slope
+    capped = weights * (of_weights - ref["delta"][...])
+    scores = capped if slope is None else capped * slope
+    return terms.Found(kept, weights, capped, scores, slope)
 
   def _seen(self, tile):
     """[block_k, block_q] bool."""
@@ -125,6 +130,14 @@ class Scores:
     return seen
 
   @property
+  def split(self) -> bool:
+    """Whether tiles without a hidden element get code of their own.
+
+    Beside lookups in tables a mask costs little, and their code is long.
+    """
+    return not any(isinstance(term, disentangled.Lookup) for term in self.terms)
+
+  @property
   def boost(self) -> float:
     """Factor on what dropout keeps."""
     return 1.0 / (1.0 - self.static.dropout_rate)
@@ -147,10 +160,10 @@ class Scores:
       found |= term.gradients(shape)
     return found
 
-  def accumulate(self, tile, grad):
+  def accumulate(self, tile, found: terms.Found):
     """Gives each term a tile's gradient."""
     for term in self.terms:
-      term.accumulate(tile, grad)
+      term.accumulate(tile, found)
 
   def finish(self, shape, found) -> dict:
     """The terms' gradients by operand."""
@@ -166,12 +179,27 @@ def scores_of(static, operands) -> Scores:
   return Scores(static, terms_of(static, operands), segmented)
 
 
-def whole(shape, place, full):
-  """`full`, and no key of the tile is padding to the tile's size."""
-  if not shape.keys % shape.block_k:
-    return full
-  inside = (place.key + 1) * shape.block_k <= shape.keys
-  return inside if full is True else full & inside
+def visit(rules: Scores, tile, visited, full, step):
+  """Runs `step(masked)` on a tile if it is visited.
+
+  Args:
+    rules: the call's.
+    tile: where it lies.
+    visited: whether some element may be seen.
+    full: whether no element is hidden by the rules.
+    step: takes whether elements may be hidden.
+  """
+  shape = tile.shape
+  if shape.keys % shape.block_k:
+    inside = (tile.place.key + 1) * shape.block_k <= shape.keys
+    full = both(full, inside)
+  if full is True:
+    when(visited, lambda: step(False))
+  elif not rules.split:
+    when(visited, lambda: step(True))
+  else:
+    when(both(visited, full), lambda: step(False))
+    when(both(visited, ~full), lambda: step(True))
 
 
 def _segments(shape, operands):

@@ -16,6 +16,25 @@ from pallas_kernels.flash_attention.mosaic_tpu import skew, tiles
 from pallas_kernels.flash_attention.mosaic_tpu.calls import Input, Output
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """Gradients of a tile, [block_k, block_q] float32.
+
+  Attributes:
+    kept: probabilities as dropout leaves them, without its factor.
+    weights: probabilities.
+    capped: gradient of the scores after the soft cap.
+    scores: gradient of the scores before it.
+    slope: of the soft cap, or None.
+  """
+
+  kept: jax.Array
+  weights: jax.Array
+  capped: jax.Array
+  scores: jax.Array
+  slope: jax.Array | None
+
+
 def per_head(shape, *sizes) -> Output:
   """A float32 output [batch, heads, *sizes] that gathers over a head."""
   return Output(
@@ -53,10 +72,12 @@ class Alibi:
     """Outputs by name."""
     return {"d_slopes": per_head(shape, 1, shape.block_q)}
 
-  def accumulate(self, tile, grad):
-    """Adds a tile's [block_k, block_q] gradient to the outputs."""
+  def accumulate(self, tile, found):
+    """Adds a tile's gradient to the outputs."""
     distance = jnp.abs(tile.distance(self.offset)).astype(jnp.float32)
-    tile.ref["d_slopes"][...] -= jnp.sum(grad * distance, 0, keepdims=True)
+    tile.ref["d_slopes"][...] -= jnp.sum(
+      found.scores * distance, 0, keepdims=True
+    )
 
   def finish(self, shape, found):
     """Gradients by operand."""
@@ -96,10 +117,10 @@ class Toeplitz:
     length = shape.padded_queries + shape.padded_keys
     return {"d_toeplitz": per_head(shape, 1, length)}
 
-  def accumulate(self, tile, grad):
-    """Adds a tile's [block_k, block_q] gradient to the outputs."""
+  def accumulate(self, tile, found):
+    """Adds a tile's gradient to the outputs."""
     here = strip_of_queries(tile)
-    tile.ref["d_toeplitz"][:, here] += skew.diagonal_sums(grad)
+    tile.ref["d_toeplitz"][:, here] += skew.diagonal_sums(found.scores)
 
   def finish(self, shape, found):
     """Gradients by operand."""
@@ -168,24 +189,52 @@ class Reset:
 
   def gradients(self, shape):
     """Outputs by name."""
-    found = {"d_theta": per_head(shape, 2, shape.block_q)}
+    found = {"d_theta": per_head(shape, 3, shape.padded_queries)}
     for term in self.terms:
       found |= term.gradients(shape)
     return found
 
-  def accumulate(self, tile, grad):
-    """Adds a tile's [block_k, block_q] gradient to the outputs."""
+  def accumulate(self, tile, found):
+    """Adds a tile's gradient to the outputs: three sums for each query.
+
+    Those of all scores, of theta's, and how theta's depend on delta.
+    """
     query, key = self._first(tile)
-    rest = jnp.where(query, 0.0, grad)
-    out = tile.ref["d_theta"]
-    out[:1, :] += jnp.sum(jnp.where(query, grad, 0.0), 0, keepdims=True)
-    out[1:, :] += jnp.sum(jnp.where(key, rest, 0.0), 0, keepdims=True)
+    reset, block = query | key, tile.shape.block_q
+    weights = found.weights
+    if found.slope is not None:
+      weights *= found.slope
+    here = pl.ds(
+      pl.multiple_of(tile.place.query * block, min(tiles.LANES, block)), block
+    )
+    for row, array in enumerate(
+      (
+        found.capped,
+        jnp.where(reset, found.scores, 0.0),
+        jnp.where(reset, weights, 0.0),
+      )
+    ):
+      tile.ref["d_theta"][row : row + 1, here] += jnp.sum(
+        array, 0, keepdims=True
+      )
+    rest = jnp.where(reset, 0.0, found.scores)
     for term in self.terms:
-      term.accumulate(tile, jnp.where(key, 0.0, rest))
+      term.accumulate(tile, dataclasses.replace(found, scores=rest))
 
   def finish(self, shape, found):
-    """Gradients by operand."""
-    grads = {"theta": jnp.sum(found["d_theta"], (0, 3)).T}
+    """Gradients by operand.
+
+    A row's score gradients (after the cap) add up to 0 but for the error of
+    delta, which was made of a rounded output. theta's gradient is what is
+    left of large terms that cancel: that error would show, and is taken out.
+    """
+    error, scores, weights = jnp.moveaxis(
+      found["d_theta"][..., : shape.queries], 2, 0
+    )
+    sums = scores - error * weights
+    first = (self.query_first > 0)[:, None, :]
+    parts = jnp.where(first, sums, 0.0), jnp.where(first, 0.0, sums)
+    grads = {"theta": jnp.stack([jnp.sum(x, (0, 2)) for x in parts])}
     for term in self.terms:
       grads |= term.finish(shape, found)
     return grads
@@ -239,7 +288,7 @@ class Dense:
     del shape
     return {}
 
-  def accumulate(self, tile, grad):
+  def accumulate(self, tile, found):
     """Nothing here."""
 
   def finish(self, shape, found):
