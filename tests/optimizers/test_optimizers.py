@@ -92,7 +92,7 @@ def test_states_are_float32_and_stable(kind, dtype, params):
   assert shape(state) == shape(tx.init(params))
   assert shape(new) == shape(params)
   kinds = {leaf.dtype for leaf in jax.tree.leaves(state)}
-  assert kinds <= {jnp.dtype("float32"), jnp.dtype("int32")}
+  assert kinds <= {jnp.dtype(d) for d in ("float32", "int32", "uint8")}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +105,7 @@ def test_zero_gradients_stay_finite(kind, params):
   assert all(np.isfinite(x).all() for x in jax.tree.leaves((updates, state)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"frozen"}))
 def test_it_reads_the_schedule_where_the_run_is(kind, params):
   tx = build(kind, learning_rate=lambda at: jnp.float32(1e-2) * (at >= 500))
   grads, state = like(params, 0), tx.init(params)
