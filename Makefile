@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-hf | lint | lock | clean
+# make demo | test | test-slow | test-hf | test-aot | lint | lock | clean
 PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
@@ -7,7 +7,7 @@ RUN = $(VENV)/bin/python
 # (glibc on Linux; others ignore it).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-slow test-hf lint format lock clean
+.PHONY: demo test test-slow test-hf test-aot lint format lock clean
 
 demo: $(VENV)/.ready
 	$(RUN) -m jaxlm demo --workdir=runs/demo
@@ -22,6 +22,11 @@ test-slow: $(VENV)/.ready
 # environment. pip itself, because it knows the CPU build of torch.
 test-hf: .venv-hf/.ready
 	.venv-hf/bin/python -m pytest -q -m hf tests/hf
+
+# Kernels and a sharded step compiled for TPUs and GPUs that are not there.
+# What cannot be installed here (compilers come for Linux) is told and skipped.
+test-aot: .venv-aot/.ready
+	.venv-aot/bin/python -m pytest -q -m aot -n 2 -rs --durations=5 tests/aot
 
 lint: $(VENV)/.ready
 	$(RUN) -m ruff check .
@@ -44,6 +49,11 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	.venv-hf/bin/python -m pip install --quiet --requirement requirements-hf.txt
 	@touch $@
 
+.venv-aot/.ready: requirements-aot.txt requirements.txt
+	@$(PYTHON) -m venv .venv-aot
+	.venv-aot/bin/python -m pip install --quiet --requirement requirements-aot.txt
+	@.venv-aot/bin/python -m pallas_kernels.testing.wheels && touch $@ || true
+
 # Needs uv; run it after changing the dependencies in pyproject.toml.
 lock:
 	(sed '/^[^#-]/,$$d' requirements.txt; uv pip compile --quiet --universal \
@@ -52,4 +62,4 @@ lock:
 	mv requirements.tmp requirements.txt
 
 clean:
-	rm -rf $(VENV) .venv-hf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-hf .venv-aot build dist *.egg-info .pytest_cache .ruff_cache

@@ -7,7 +7,7 @@ import shutil
 
 import jax
 
-from pallas_kernels.flash_attention import choose
+from pallas_kernels import choices
 
 _PACKAGES = (
   "jax",
@@ -23,7 +23,7 @@ _PACKAGES = (
 
 
 def examine(workdir: str = ".") -> str:
-  """Devices, versions, memory, disk and the attention path, as text."""
+  """Devices, versions, memory, disk and the choice of kernels, as text."""
   lines = [f"Python {platform.python_version()} on {platform.platform()}"]
   lines.append("Packages: " + ", ".join(_version(p) for p in _PACKAGES))
   devices = jax.devices()
@@ -38,8 +38,12 @@ def examine(workdir: str = ".") -> str:
     lines.append(f"Device memory: {_gib(stats['bytes_limit'])} each")
   disk = shutil.disk_usage(workdir)
   lines.append(f"Disk: {_gib(disk.free)} free of {_gib(disk.total)}")
-  name, why = choose()
-  lines.append(f"Attention: {name}, because {why}")
+  lines.append("What computes, where a config names nothing:")
+  for chosen in choices():
+    lines.append(
+      f"  {chosen.op}, {chosen.about}: {chosen.implementation} "
+      f"({chosen.reason})"
+    )
   return "\n".join(lines)
 
 

@@ -139,6 +139,12 @@ def pick(case: Case, device: Device, known: Mapping[str, object]) -> Choice:
   return Choice("reference", False, None, f"no table knows {device}")
 
 
+def names(known) -> tuple[str, ...]:
+  """Implementations and, where Pallas interprets them, 'name:interpret'."""
+  kernels = [name for name in known if name in INTERPRETABLE]
+  return (*known, *(name + INTERPRET for name in kernels))
+
+
 def parse(op: str, name: str, known) -> tuple[str, bool]:
   """('triton', True) of 'triton:interpret'.
 
@@ -146,13 +152,12 @@ def parse(op: str, name: str, known) -> tuple[str, bool]:
     NotImplementedError: not a name of `known`, or not a kernel that Pallas
       interprets; with the nearest names.
   """
-  names = list(known)
-  names += [n + INTERPRET for n in names if n in INTERPRETABLE]
-  if name not in names:
-    near = difflib.get_close_matches(str(name), names, 2, 0.5)
+  valid = names(known)
+  if name not in valid:
+    near = difflib.get_close_matches(str(name), valid, 2, 0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise NotImplementedError(
-      f"{op} '{name}' is not one of {', '.join(names)}{hint}"
+      f"{op} '{name}' is not one of {', '.join(valid)}{hint}"
     )
   return name.removesuffix(INTERPRET), name.endswith(INTERPRET)
 
@@ -183,6 +188,27 @@ def load_backend(path: str):
     raise NotImplementedError(
       f"{module} cannot be imported with this jax: {error}"
     ) from error
+
+
+def from_plain(cls, plain: Mapping):
+  """A frozen dataclass, whose fields may be such too, of plain data.
+
+  Raises:
+    ValueError: a field is missing or unknown.
+  """
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  if unknown := set(plain) - set(fields):
+    raise ValueError(f"{cls.__name__} has no {', '.join(sorted(unknown))}")
+  values = {
+    name: from_plain(fields[name].type, value)
+    if isinstance(value, Mapping)
+    else value
+    for name, value in plain.items()
+  }
+  try:
+    return cls(**values)
+  except TypeError as error:
+    raise ValueError(f"{cls.__name__} of {dict(plain)}: {error}") from error
 
 
 def length_bucket(length: int) -> int:

@@ -40,6 +40,15 @@ def visible(
   return seen[:, None]
 
 
+def without_padding(x, segments):
+  """x [batch, length, heads, channels] with 0 where the segment is 0.
+
+  What stands at padding may be NaN, and 0 * NaN is no 0, in the products of
+  the forward pass nor in those of the gradients.
+  """
+  return jnp.where((segments > 0)[:, :, None, None], x, 0)
+
+
 def scores(query, key, *, bias, query_index, key_index, scale, soft_cap):
   """[batch, heads, queries, keys] in float32 or wider, before masking."""
   wide = jnp.promote_types(query.dtype, jnp.float32)
@@ -87,6 +96,9 @@ def attention(
   with_probabilities=False,
 ):
   """See `api.flash_attention`; arguments are the same, all given."""
+  if query_segments is not None:
+    query = without_padding(query, query_segments)
+    key, value = (without_padding(x, key_segments) for x in (key, value))
   query_index = query_offset + jnp.arange(query.shape[1])
   key_index = jnp.arange(key.shape[1])
   logits = scores(

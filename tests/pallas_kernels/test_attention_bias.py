@@ -1,7 +1,6 @@
 """Structured biases: slopes, buckets, sums."""
 
 import math
-from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from pallas_kernels.flash_attention import bias
+from tests.pallas_kernels.attention_oracle import t5_bucket
 
 # Press et al.'s slopes; those of 12 heads are also MosaicBERT's.
 SLOPES = {
@@ -50,29 +50,6 @@ def test_a_crop_is_the_bias_of_the_crop(term):
   np.testing.assert_array_equal(part, whole[:, :, 3:8, :10])
 
 
-def slow_bucket(distance, buckets, longest, bidirectional) -> int:
-  """T5's text (appendix of arXiv:1910.10683), in exact arithmetic."""
-  bucket = 0
-  if bidirectional:
-    buckets //= 2
-    if distance > 0:
-      bucket = buckets
-    distance = abs(distance)
-  else:
-    distance = max(-distance, 0)
-  exact = buckets // 2
-  if distance < exact:
-    return bucket + distance
-  steps = buckets - exact
-  # The largest k < steps with (distance / exact)^steps >= (longest / exact)^k.
-  power = Fraction(distance, exact) ** steps
-  ratio = Fraction(longest, exact)
-  k = 0
-  while k < steps - 1 and power >= ratio ** (k + 1):
-    k += 1
-  return bucket + exact + k
-
-
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("buckets", "longest"), [(32, 128), (16, 40), (8, 20)])
 def test_buckets_equal_the_slow_formula(buckets, longest, bidirectional):
@@ -81,7 +58,7 @@ def test_buckets_equal_the_slow_formula(buckets, longest, bidirectional):
     buckets=buckets, max_distance=longest, bidirectional=bidirectional
   )
   expected = [
-    slow_bucket(int(d), buckets, longest, bidirectional) for d in distance
+    t5_bucket(int(d), buckets, longest, bidirectional) for d in distance
   ]
   run = lambda d: bias.relative_bucket(d, **options)
   np.testing.assert_array_equal(run(distance), expected)

@@ -15,9 +15,14 @@ from pallas_kernels.flash_attention import (
   implementations,
 )
 from tests import tiny
+from tests.pallas_kernels.attention_contract import AttentionContract
 
 B, L, H, G, D = 2, 12, 4, 2, 8  # batch, length, heads, key heads, head width
 SEGMENTS = np.array([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12], np.int32)
+
+
+class TestContract(AttentionContract):
+  implementation = "reference"
 
 
 def arrays(key_heads=H, queries=L, keys=L, seed=0):

@@ -1,5 +1,7 @@
 """Multi-head softmax attention (Vaswani et al., arXiv:1706.03762)."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jaxlm.layers import primitives
 from jaxlm.layers.mixers import mixers
 from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
-from pallas_kernels.flash_attention import flash_attention
+from pallas_kernels.flash_attention import check_name, flash_attention
 
 
 @mixers.register(
@@ -34,7 +36,10 @@ class Attention(nn.Module):
     use_bias: biases of the four dense maps.
     dropout: rate on the attention probabilities.
     positions: acts on queries and keys (rotary).
-    implementation: what computes attention; None picks the best.
+    implementation: what computes attention, a name that
+      `pallas_kernels.flash_attention.implementations()` lists; None picks by
+      device and shape. Steps that a kernel has no part in (initialising,
+      decoding with kept keys, keeping probabilities) run on XLA's own code.
   """
 
   heads: int
@@ -81,6 +86,9 @@ class Attention(nn.Module):
         f"heads={self.heads}."
       )
 
+    with _mendable():
+      check_name(self.implementation)
+
   def _dense(self, features, axes, init, name):
     return primitives.dense(
       features,
@@ -102,25 +110,33 @@ class Attention(nn.Module):
   def _attend(self, query, key, value, key_segments, offset, ctx):
     rate = self.dropout if ctx.train else 0.0
     wanted = "attention_probabilities" in ctx.capture
-    out = flash_attention(
-      query,
-      key,
-      value,
-      bias=ctx.bias,
-      segments=ctx.segments,
-      key_segments=key_segments,
-      query_offset=offset,
-      causal=self.causal,
-      window=self._window(),
-      dropout_rate=rate,
-      dropout_key=self.make_rng("dropout") if rate else None,
-      implementation=self.implementation,
-      with_probabilities=wanted,
-    )
+    implementation = self._implementation(ctx, wanted)
+    with _mendable(implementation is not None):
+      out = flash_attention(
+        query,
+        key,
+        value,
+        bias=ctx.bias,
+        segments=ctx.segments,
+        key_segments=key_segments,
+        query_offset=offset,
+        causal=self.causal,
+        window=self._window(),
+        dropout_rate=rate,
+        dropout_key=self.make_rng("dropout") if rate else None,
+        implementation=implementation,
+        with_probabilities=wanted,
+      )
     if wanted:
       out, probabilities = out
       capture(self, ctx, "attention_probabilities", probabilities)
     return out
+
+  def _implementation(self, ctx, wanted):
+    """None, or the name that was given where it can have a say."""
+    # Shapes are asked for on machines that do not have the device.
+    apart = self.is_initializing() or ctx.cache_length or wanted
+    return None if apart else self.implementation
 
   def _window(self):
     if not self.window:
@@ -152,3 +168,16 @@ class Attention(nn.Module):
       segments.value = insert(segments.value, ctx.segments, (zero, start))
       filled.value = start + key.shape[1]
     return keys.value, values.value, segments.value, start
+
+
+@contextlib.contextmanager
+def _mendable(named=True):
+  """Where the config names an implementation, its refusal is the user's."""
+  try:
+    yield
+  except NotImplementedError as error:
+    if not named:
+      raise
+    raise errors.UserError(
+      f"mixer.implementation: {error}. Leave it unset to have one chosen."
+    ) from error

@@ -1,0 +1,44 @@
+"""Long convolution by the fast Fourier transform: the specification."""
+
+import jax.numpy as jnp
+
+
+def fft_convolution(x, filter, *, causal, frequency_mask):
+  """[batch, length, channels], float32 or wider: x convolved with filter.
+
+  See `api.fft_convolution`; gates and the skip are applied there.
+  """
+  wide = jnp.promote_types(jnp.result_type(x, filter), jnp.float32)
+  length = x.shape[1]
+  taps = filter.shape[0] if causal else (filter.shape[0] + 1) // 2
+  points = length + taps - 1
+  if frequency_mask is not None:
+    points = 2 * (len(frequency_mask) - 1)
+  placed = place(filter.astype(wide), points, causal=causal, sign=1)
+  spectrum = jnp.fft.rfft(placed, axis=0)
+  if frequency_mask is not None:
+    spectrum = spectrum * jnp.asarray(frequency_mask, wide)[:, None]
+  signal = jnp.fft.rfft(x.astype(wide), points, axis=1)
+  out = jnp.fft.irfft(signal * spectrum[None], points, axis=1)
+  return out[:, :length].astype(wide)
+
+
+def place(filter, points: int, *, causal: bool, sign: int):
+  """[points, channels]: the filter on a circle, distance 0 at index 0.
+
+  Args:
+    filter: [taps, channels] or, not causal, [2 * taps - 1, channels].
+    points: of the circle, at least filter's length.
+    causal: whether filter starts at distance 0 or is centred there.
+    sign: what negative distances are multiplied with, which lie at the end:
+      -1 for a circle whose wraps change the sign.
+  """
+  before = 0 if causal else (filter.shape[0] - 1) // 2
+  zeros = points - filter.shape[0]
+  return jnp.concatenate(
+    [
+      filter[before:],
+      jnp.zeros((zeros, filter.shape[1]), filter.dtype),
+      sign * filter[:before],
+    ]
+  )

@@ -1,0 +1,111 @@
+"""Tile sizes: what one program of each kernel works on."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+  """How one kernel is cut.
+
+  Attributes:
+    block_q: queries of a tile, a power of two of at least 16.
+    block_k: keys of a tile, a power of two of at least 16.
+    num_warps: warps of a program.
+    num_stages: loads in flight (Triton's software pipeline).
+  """
+
+  block_q: int
+  block_k: int
+  num_warps: int = 4
+  num_stages: int = 2
+
+  def __post_init__(self):
+    for size in (self.block_q, self.block_k):
+      if size < 16 or size & (size - 1):
+        raise ValueError(f"blocks must be powers of two of at least 16: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+  """How the four kernels are cut.
+
+  Attributes:
+    forward: output and log-sum-exp.
+    dq: gradient of queries and of what belongs to a query.
+    dkv: gradients of keys and values and of what belongs to a key.
+    shared: gradient of what many heads or rows share; a square tile.
+  """
+
+  forward: Launch
+  dq: Launch
+  dkv: Launch
+  shared: Launch
+
+  def __post_init__(self):
+    if self.shared.block_q != self.shared.block_k:
+      raise ValueError(f"the shared kernel needs square tiles: {self.shared}")
+
+
+def default(*, head_dim, dtype, plain, queries, keys, interpret) -> Blocks:
+  """Tiles that compile without spills for Hopper; not measured.
+
+  Args:
+    head_dim: the wider of query's and value's, as padded.
+    dtype: of the operands.
+    plain: whether scores have no terms beside the dot product.
+    queries: number of queries; tiles are not much larger.
+    keys: number of keys.
+    interpret: small tiles, so that small tests have several.
+  """
+  if interpret:
+    small = Launch(32, 32)
+    blocks = Blocks(Launch(64, 32), Launch(32, 64), Launch(64, 32), small)
+  else:
+    blocks = _table(head_dim, dtype, plain)
+  return Blocks(
+    forward=_shrink(blocks.forward, queries, keys),
+    dq=_shrink(blocks.dq, queries, keys),
+    dkv=_shrink(blocks.dkv, queries, keys),
+    shared=_shrink(blocks.shared, max(queries, keys), max(queries, keys)),
+  )
+
+
+def _table(head_dim, dtype, plain):
+  if dtype == jnp.float32:  # without tensor cores
+    return _float32(head_dim)
+  if head_dim <= 64:
+    wide = Launch(128, 128, 8, 2) if plain else Launch(128, 64, 8, 2)
+    return Blocks(wide, *[Launch(64, 64, 8, 2)] * 3)
+  small = Launch(64, 64, 8, 1)
+  if head_dim <= 128:
+    dkv = small if plain else Launch(32, 64, 8, 1)
+    return Blocks(Launch(128, 64, 8, 2), small, dkv, small)
+  # Wider accumulators leave no registers for Hopper's instruction, which
+  # needs 64 rows: the backward pass runs on Ampere's.
+  narrow = Launch(32, 32, 8, 1)
+  return Blocks(Launch(64, 32, 8, 1), narrow, narrow, small)
+
+
+def _float32(head_dim):
+  if head_dim <= 64:
+    small = Launch(32, 32, 4, 1)
+    return Blocks(Launch(64, 32, 8, 1), small, small, small)
+  small = Launch(32, 32, 8, 1)
+  if head_dim <= 128:
+    return Blocks(small, small, small, small)
+  return Blocks(small, Launch(32, 16, 8, 1), Launch(16, 32, 8, 1), small)
+
+
+def _shrink(launch, queries, keys):
+  """No tile much larger than what it has to cover."""
+  return dataclasses.replace(
+    launch,
+    block_q=min(launch.block_q, _cover(queries)),
+    block_k=min(launch.block_k, _cover(keys)),
+  )
+
+
+def _cover(length):
+  return max(16, 1 << (length - 1).bit_length())

@@ -1,0 +1,1 @@
+"""Compiling kernels for devices that are not there, and reading the result."""

@@ -1,0 +1,247 @@
+"""The kernels that are compiled for every target, with combined features.
+
+Each case is one program, forward and backward. Few of them, each with many
+features at once: what a feature costs alone is for `tune` and benchmarks.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pallas_kernels.dynamic_convolution import dynamic_convolution
+from pallas_kernels.flash_attention import bias as biases
+from pallas_kernels.flash_attention import flash_attention
+
+# What multiplies bfloat16 matrices on each GPU.
+_PRODUCTS = {"h200": "HGMMA", "a100": "HMMA"}
+_TPUS = ("v5e", "v6e", "v5p")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A program that holds kernels.
+
+  Attributes:
+    name: 'op/implementation/features'.
+    targets: what it is compiled for.
+    build: () -> (function, its arguments as shapes).
+    products: whether its matrices must be multiplied by the newest
+      tensor-core instruction of a GPU.
+  """
+
+  name: str
+  targets: tuple[str, ...]
+  build: Callable
+  products: bool = True
+
+  def product_of(self, target: str) -> str | None:
+    """The instruction that multiplies matrices on a GPU; None: any."""
+    return _PRODUCTS.get(target) if self.products else None
+
+
+def everything() -> dict[str, Case]:
+  """name -> case."""
+  cases = [*_attention_cases(), *_convolution_cases()]
+  return {case.name: case for case in cases}
+
+
+def runs() -> list[tuple[str, str]]:
+  """(name of a case, target), all that are compiled."""
+  return [
+    (case.name, target)
+    for case in everything().values()
+    for target in case.targets
+  ]
+
+
+def with_gradients(function: Callable) -> Callable:
+  """(inputs, rest, cotangent) -> (output, gradients of floating inputs)."""
+
+  def run(inputs, rest, cotangent):
+    leaves, tree = jax.tree.flatten(inputs)
+    floating = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
+
+    def of_floating(given):
+      given = iter(given)
+      whole = [next(given) if f else x for f, x in zip(floating, leaves)]
+      return function(jax.tree.unflatten(tree, whole), rest)
+
+    out, pull = jax.vjp(of_floating, [x for f, x in zip(floating, leaves) if f])
+    return out, pull(cotangent)[0]
+
+  return run
+
+
+def _shape(*sizes, dtype=jnp.float32):
+  return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def attention(
+  implementation: str,
+  *,
+  dtype="bfloat16",
+  batch: int = 2,
+  length: int = 512,
+  heads: int = 4,
+  key_heads: int = 4,
+  head_dim: int = 64,
+  term: str | None = None,
+  segments: bool = False,
+  dropout_rate: float = 0.0,
+  **options,
+):
+  """(function, shapes) of attention and its gradients.
+
+  Args:
+    implementation: of `flash_attention`.
+    dtype: of query, key and value.
+    batch: rows.
+    length: queries and keys.
+    heads: of queries.
+    key_heads: of keys and values.
+    head_dim: channels of a head.
+    term: a key of `_BIASES`, or None.
+    segments: whether rows are packed.
+    dropout_rate: of probabilities.
+    **options: for `flash_attention`.
+  """
+  wide = lambda heads: _shape(batch, length, heads, head_dim, dtype=dtype)
+  inputs = dict(query=wide(heads), key=wide(key_heads), value=wide(key_heads))
+  if term is not None:
+    make = functools.partial(_BIASES[term], batch, length, heads, head_dim)
+    inputs["bias"] = jax.eval_shape(lambda: make(jnp.dtype(dtype)))
+  rest = {}
+  if segments:
+    rest["segments"] = _shape(batch, length, dtype=jnp.int32)
+  if dropout_rate:
+    rest["dropout_key"] = jax.eval_shape(lambda: jax.random.key(0))
+
+  def run(inputs, rest):
+    return flash_attention(
+      **inputs,
+      **rest,
+      dropout_rate=dropout_rate,
+      implementation=implementation,
+      **options,
+    )
+
+  return with_gradients(run), (inputs, rest, inputs["query"])
+
+
+def convolution(
+  implementation: str,
+  *,
+  dtype="bfloat16",
+  batch: int = 2,
+  length: int = 512,
+  heads: int = 6,
+  head_dim: int = 64,
+  width: int = 9,
+  segments: bool = False,
+):
+  """(function, shapes) of dynamic convolution and its gradients."""
+  values = _shape(batch, length, heads, head_dim, dtype=dtype)
+  logits = _shape(batch, length, heads, width, dtype=dtype)
+  inputs = dict(values=values, logits=logits)
+  rest = {}
+  if segments:
+    rest["segments"] = _shape(batch, length, dtype=jnp.int32)
+
+  def run(inputs, rest):
+    return dynamic_convolution(**inputs, **rest, implementation=implementation)
+
+  return with_gradients(run), (inputs, rest, values)
+
+
+def _alibi(batch, length, heads, head_dim, dtype):
+  return biases.Alibi(biases.alibi_slopes(heads))
+
+
+def _buckets(batch, length, heads, head_dim, dtype):
+  return biases.Buckets(jnp.zeros((32, heads), jnp.float32))
+
+
+def _dense(batch, length, heads, head_dim, dtype):
+  return biases.Dense(jnp.zeros((1, heads, length, length), dtype))
+
+
+def _tupe(batch, length, heads, head_dim, dtype):
+  """TUPE-R: untied positions and buckets, but for first tokens."""
+  position = jnp.zeros((1, length, heads, head_dim), jnp.float32)
+  first = jnp.zeros((batch, length), jnp.int32)
+  inner = biases.add(
+    biases.Untied(position, position),
+    _buckets(batch, length, heads, head_dim, dtype),
+  )
+  return biases.Reset(inner, jnp.zeros((2, heads), jnp.float32), first, first)
+
+
+def _deberta(batch, length, heads, head_dim, dtype):
+  """DeBERTa v3's terms: 256 buckets to each side."""
+  table = jnp.zeros((batch, length, heads, 512), dtype)
+  buckets = jnp.asarray(
+    biases.disentangled_buckets(
+      length, length, span=256, buckets=256, max_distance=512
+    )
+  )
+  return biases.Disentangled(table, table, buckets, buckets)
+
+
+_BIASES = {
+  "alibi": _alibi,
+  "buckets": _buckets,
+  "dense": _dense,
+  "tupe": _tupe,
+  "deberta": _deberta,
+}
+
+
+def _case(name, targets, make, products=True, **given) -> Case:
+  implementation = name.split("/")[1]
+  build = functools.partial(make, implementation, **given)
+  return Case(name, targets, build, products)
+
+
+# Together every feature, each beside others.
+_ATTENTION = {
+  "plain": dict(),
+  "plain_128": dict(head_dim=128, length=1024),
+  "packed": dict(segments=True, window=(64, 64), dropout_rate=0.1),
+  "causal": dict(causal=True, key_heads=2, soft_cap=30.0, head_dim=128),
+  "alibi": dict(term="alibi", segments=True, dropout_rate=0.1),
+  "buckets": dict(term="buckets", segments=True, length=500),
+  "dense": dict(term="dense", segments=True),
+  "tupe": dict(term="tupe", segments=True),
+  "deberta": dict(term="deberta", segments=True, dropout_rate=0.1),
+  "float32": dict(dtype="float32", segments=True, head_dim=32),
+}
+
+
+def _attention_cases() -> list[Case]:
+  found = []
+  for feature, given in _ATTENTION.items():
+    products = given.get("dtype") != "float32"
+    few = feature in ("plain", "packed")
+    for implementation, targets in (
+      ("triton", ("h200", "a100") if few else ("h200",)),
+      ("mosaic_tpu", _TPUS if few else _TPUS[:1]),
+    ):
+      name = f"flash_attention/{implementation}/{feature}"
+      found.append(_case(name, targets, attention, products, **given))
+  return found
+
+
+def _convolution_cases() -> list[Case]:
+  return [
+    # Bands are smaller than the 64 rows of an HGMMA.
+    _case(
+      "dynamic_convolution/triton/packed",
+      ("h200", "a100"),
+      convolution,
+      products=False,
+      segments=True,
+    ),
+  ]

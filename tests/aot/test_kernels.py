@@ -1,0 +1,33 @@
+"""Every kernel for every target: it compiles, and to good machine code."""
+
+import pytest
+
+from pallas_kernels.testing import aot, bounds, cases, lints, sass, targets
+
+pytestmark = pytest.mark.aot
+
+CASES = cases.everything()
+
+
+@pytest.mark.parametrize(
+  "name, target", cases.runs(), ids=lambda value: value.replace("/", "-")
+)
+def test_kernels_of(name, target, need):
+  need(target)
+  case = CASES[name]
+  program = aot.compile_for(target, *case.build())
+  figures = bounds.measure(program)
+  assert figures, "no kernel in the program"
+  findings = []
+  if targets.get(target).platform == "cuda":
+    wanted = case.product_of(target)
+    for kernel in sass.report(program):
+      findings += lints.gpu(kernel, wanted)
+  # Figures are stored for the versions of jax that somebody wrote them with.
+  if bounds.version() in bounds.load():
+    before = bounds.stored(target, name) or {}
+    findings += bounds.compare(figures, before)
+  assert not findings, (
+    "\n".join(findings) + "\nif meant: python -m pallas_kernels.testing.bounds "
+    "--write"
+  )
