@@ -32,6 +32,13 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
   return tree
 
 
+def like(tree, leaves: Mapping[str, Any]):
+  """`tree` with the leaves at the paths of `leaves` replaced by those."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: leaves.get(name(path), leaf), tree
+  )
+
+
 def label(tree, rules: Sequence[tuple[str, Any]]):
   """The tree with each leaf replaced by the value of the first rule it meets.
 

@@ -77,6 +77,13 @@ def _cast(tree):
   )
 
 
+def scaled(learning_rate, factor: float):
+  """The schedule or number times `factor`."""
+  if callable(learning_rate):
+    return lambda at: factor * learning_rate(at)
+  return factor * learning_rate
+
+
 class ScheduleState(NamedTuple):
   """State of `scale_by_schedule`: the updates so far."""
 

@@ -1,0 +1,313 @@
+"""Optimizers made of others: groups, layer-wise decay, SAM, 8 bits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxlm import paths
+from jaxlm.errors import UserError
+from jaxlm.optimizers import _quantised, galore, layer_decay, optimizers, sam
+
+
+def build(**spec):
+  return optimizers.build({"learning_rate": 0.1, **spec})
+
+
+def draw(*shape, seed=0):
+  rng = np.random.Generator(np.random.Philox(seed))
+  return jnp.float32(rng.standard_normal(shape))
+
+
+def walk(tx, params, grad, count=3):
+  state = tx.init(params)
+  for _ in range(count):
+    updates, state = tx.update(grad(params), state, params, grad_fn=grad)
+    params = optax.apply_updates(params, updates)
+  return params
+
+
+def same(a, b, tolerance=0.0):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=tolerance, atol=tolerance
+    ),
+    a,
+    b,
+  )
+
+
+# Groups
+
+
+def test_groups_are_their_optimizers():
+  params = {"low": {"kernel": draw(3, 2)}, "top": {"kernel": draw(3, 2)}}
+  grad = lambda p: jax.tree.map(lambda x: 2.0 * x, p)
+  tx = build(
+    kind="groups",
+    groups=dict(
+      still=dict(paths="^low/", optimizer=dict(kind="frozen")),
+      rest=dict(paths="", rate=0.5, optimizer=dict(kind="adamw")),
+    ),
+  )
+  found = walk(tx, params, grad)
+  same(found["low"], params["low"])
+  alone = optimizers.build(dict(kind="adamw"), learning_rate=0.05)
+  same(found["top"], walk(alone, {"kernel": params["top"]["kernel"]}, grad))
+
+
+def test_a_group_sees_the_gradient_by_its_own_parameters():
+  params = {"a": jnp.float32([1.0, 2.0]), "b": jnp.float32([3.0, 4.0])}
+  grad = jax.grad(lambda p: jnp.sum(p["a"] ** 2 * p["b"]))
+  groups = dict(
+    a=dict(
+      paths="^a$",
+      optimizer=dict(kind="adahessian", average="none", hessian_power=1.0),
+    ),
+    b=dict(paths="^b$", optimizer=dict(kind="frozen")),
+  )
+  found = walk(build(kind="groups", groups=groups), params, grad, 1)
+  # d/da = 2 a b, curvature 2 b: a Newton step of rate 0.1.
+  np.testing.assert_allclose(found["a"], 0.9 * params["a"], rtol=1e-3)
+  same(found["b"], params["b"])
+
+
+def test_every_parameter_needs_a_group_and_every_group_one():
+  params = {"low": draw(2), "top": draw(2)}
+  some = dict(low=dict(paths="low", optimizer=dict(kind="frozen")))
+  with pytest.raises(UserError, match="No rule covers these parameters: top"):
+    build(kind="groups", groups=some).init(params)
+  rest = dict(paths="", optimizer=dict(kind="adamw"))
+  late = dict(rest=rest, low=some["low"])
+  with pytest.raises(UserError, match="groups.low: no parameter is left"):
+    build(kind="groups", groups=late).init(params)
+  with pytest.raises(UserError, match="nearest.*'paths'|'paths'"):
+    build(kind="groups", groups=dict(a=dict(path="", optimizer={})))
+
+
+# Layer-wise decay
+
+
+def model(depth, looped=False):
+  leaf = draw(2, 2)
+  layer = {"mixer": {"kernel": leaf}}
+  if looped:  # one layer, then (depth - 1) / 2 turns of a pair
+    pair = jax.tree.map(lambda x: jnp.stack([x] * ((depth - 1) // 2)), layer)
+    stack = {"layers_0": layer, "loop": {"layers_0": pair, "layers_1": pair}}
+  else:
+    stack = {f"layers_{i}": layer for i in range(depth)}
+  return {
+    "embeddings": {"table": leaf},
+    "positions": {"table": leaf},
+    "stack": stack,
+    "final_norm": {"norm": {"scale": draw(2)}},
+    "heads_classify": {"output": {"kernel": leaf}},
+  }
+
+
+def test_the_multipliers_of_electra():
+  """The sheet's table: 12 layers, 0.8: head 1, top .8^2, embeddings .8^14."""
+  powers = paths.flatten(layer_decay.distances(model(12)))
+  assert powers["heads_classify/output/kernel"] == 0
+  assert powers["final_norm/norm/scale"] == 0
+  assert powers["stack/layers_11/mixer/kernel"] == 2
+  assert powers["stack/layers_0/mixer/kernel"] == 13
+  assert powers["embeddings/table"] == powers["positions/table"] == 14
+  plain = paths.flatten(layer_decay.distances(model(12), top_power=1))
+  assert plain["stack/layers_11/mixer/kernel"] == 1
+  assert plain["embeddings/table"] == 13
+
+
+def test_scanned_layers_take_their_own_multipliers():
+  params = model(5, looped=True)
+  powers = paths.flatten(layer_decay.distances(params))
+  assert powers["stack/layers_0/mixer/kernel"] == 6
+  assert list(powers["stack/loop/layers_0/mixer/kernel"]) == [5, 3]
+  assert list(powers["stack/loop/layers_1/mixer/kernel"]) == [4, 2]
+  assert powers["embeddings/table"] == 7
+  ones = jax.tree.map(jnp.ones_like, params)
+  tx = build(kind="layer_decay", factor=0.5, base=dict(kind="adamw"))
+  step, _ = tx.update(ones, tx.init(params), params)
+  base, _ = build(kind="adamw").update(
+    ones, build(kind="adamw").init(params), params
+  )
+  looped = lambda tree: tree["stack"]["loop"]["layers_0"]["mixer"]["kernel"]
+  np.testing.assert_allclose(looped(step)[1], looped(base)[1] / 8, rtol=1e-6)
+
+
+# SAM
+
+
+def quadratic(p):
+  return {"x": jnp.float32([1.0, 4.0]) * p["x"]}
+
+
+def test_sam_on_a_quadratic_is_its_closed_form():
+  params = {"x": jnp.float32([1.0, 2.0])}
+  grad = quadratic(params)["x"]
+  tx = build(kind="sam", rho=0.3, base=dict(kind="adamw", weight_decay=0.0))
+  seen = []
+  spy = lambda p: seen.append(p["x"]) or quadratic(p)
+  tx.update(quadratic(params), tx.init(params), params, grad_fn=spy)
+  unit = grad / jnp.linalg.norm(grad)
+  np.testing.assert_allclose(seen[0], params["x"] + 0.3 * unit, rtol=1e-6)
+
+
+def test_a_radius_of_zero_is_the_base():
+  params = {"x": jnp.float32([1.0, 2.0])}
+  base = dict(kind="adamw")
+  none = walk(build(kind="sam", rho=0.0, base=base), params, quadratic)
+  same(none, walk(build(**base), params, quadratic))
+
+
+def test_asam_does_not_see_scale():
+  """f = (w1 w2 - 1)^2 at (2, .3) and (10, .06): the sheet's numbers."""
+  loss = lambda p: (p["w"][0] * p["w"][1] - 1.0) ** 2
+
+  def worst(w, **options):
+    params = {"w": jnp.float32(w)}
+    step = sam.perturbation(jax.grad(loss)(params), params, 0.1, **options)
+    return float(loss({"w": params["w"] + step["w"]}))
+
+  near, far = [2.0, 0.3], [10.0, 0.06]
+  assert worst(near, adaptive=True) == pytest.approx(0.2321821341, rel=1e-5)
+  assert worst(far, adaptive=True) == pytest.approx(0.2321821341, rel=1e-5)
+  assert worst(near) == pytest.approx(0.361, abs=1e-3)
+  assert worst(far) == pytest.approx(1.960, abs=1e-3)
+
+
+def test_plain_steps_lie_between_perturbed_ones():
+  params, calls = {"x": jnp.float32([1.0, 2.0])}, []
+  grad = lambda p: {"x": 2.0 * p["x"]}
+  tx = build(kind="sam", rho=0.5, interval=3, base=dict(kind="adamw", b1=0.0))
+  state = tx.init(params)
+  count = lambda p: jax.debug.callback(lambda: calls.append(1)) or grad(p)
+  for _ in range(7):
+    _, state = tx.update(grad(params), state, params, grad_fn=count)
+  jax.effects_barrier()
+  assert len(calls) == 3
+
+
+# 8 bits
+
+
+@pytest.mark.parametrize(
+  ("unsigned", "smallest"), [(False, 5.5e-7), (True, 3.25e-7)]
+)
+def test_codes_are_those_of_the_dynamic_type(unsigned, smallest):
+  values = _quantised.codebook(unsigned)
+  assert values.shape == (256,) and (np.diff(values) > 0).all()
+  assert values[-1] == 1.0 and (values == 0).sum() == 1
+  np.testing.assert_allclose(values[values > 0][0], smallest, rtol=1e-5)
+  if not unsigned:
+    np.testing.assert_allclose(values[0], -0.99297, rtol=1e-5)
+
+
+def test_a_gaussian_comes_back_within_the_published_error():
+  x = draw(64, 512)
+  back = _quantised.decode(*_quantised.encode(x, False), False)
+  error = jnp.linalg.norm(back - x) / jnp.linalg.norm(x)
+  assert 0.009 < error < 0.0115  # 0.0108 in blocks of 256
+  # Twice is once, where a block's largest value is positive: -1 has no code.
+  x = x.at[:, ::256].set(9.0)
+  once = _quantised.encode(x, False)
+  again = _quantised.encode(_quantised.decode(*once, False), False)
+  same(once, again)
+
+
+def test_second_moments_never_vanish():
+  x = jnp.float32([[1.0] + [1e-9] * 299])
+  back = _quantised.decode(*_quantised.encode(x, True), True)
+  assert (back > 0).all() and back[0, 0] == 1.0 and back.shape == x.shape
+  zero = _quantised.decode(*_quantised.encode(0.0 * x, True), True)
+  assert (zero == 0).all()
+
+
+def test_states_are_a_quarter_and_steps_nearly_the_same():
+  params = {"kernel": draw(64, 256), "bias": draw(64)}
+  grad = lambda p: jax.tree.map(lambda x: x - 0.3, p)
+  base = dict(kind="adamw", eps=1e-6)
+  tx = build(kind="eight_bit", base=base, learning_rate=0.01)
+  wide = build(**base, learning_rate=0.01)
+  nbytes = lambda tx: sum(x.nbytes for x in jax.tree.leaves(tx.init(params)))
+  assert nbytes(tx) / nbytes(wide) == pytest.approx(0.255, abs=0.01)
+  found, expected = walk(tx, params, grad, 10), walk(wide, params, grad, 10)
+  moved = jnp.linalg.norm(expected["kernel"] - params["kernel"])
+  off = jnp.linalg.norm(expected["kernel"] - found["kernel"])
+  # 0.0108 a rounding, of which the mean over steps keeps 1 / sqrt(1 - b1**2).
+  assert off / moved < 0.0108 / (1 - 0.9**2) ** 0.5
+  same(found["bias"], expected["bias"])
+
+
+# GaLore
+
+
+def test_full_rank_of_the_short_side_loses_nothing():
+  plain = optax.identity()
+  for shape in ((4, 6), (6, 4), (2, 4, 6)):
+    name = "loop/kernel" if len(shape) == 3 else "kernel"
+    g = draw(*shape)
+    basis = galore.leading(g, 4)
+    small = galore.down(g, basis)
+    assert min(small.shape[-2:]) == 4
+    same(galore.up(small, basis, shape), g, 2e-6)
+    eye = jnp.swapaxes(basis, -1, -2) @ basis
+    same(eye, jnp.broadcast_to(jnp.eye(4), eye.shape), 2e-6)
+    assert not galore.low(name, g, 4) and galore.low(name, g, 3)
+  tx = galore.project(plain, 2, 10, 1.0)
+  low = {"kernel": draw(6, 2) @ draw(2, 4, seed=1)}
+  step, _ = tx.update(low, tx.init(low))
+  same(step, low, 3e-6)
+
+
+def test_galore_is_adam_in_the_subspace():
+  """By hand: one step from zero moments is sign-like in the projection."""
+  g = {"kernel": draw(3, 5), "bias": draw(5)}
+  tx = build(kind="galore", rank=2, scale=0.5, eps=1e-12)
+  step, state = tx.update(g, tx.init(g), g)
+  basis = galore.leading(g["kernel"], 2)
+  expected = -0.1 * 0.5 * basis @ jnp.sign(basis.T @ g["kernel"])
+  same(step["kernel"], expected, 1e-5)
+  same(step["bias"], -0.1 * jnp.sign(g["bias"]), 1e-5)
+  shapes = sorted(x.shape for x in jax.tree.leaves(state) if x.ndim == 2)
+  assert shapes == [(2, 5), (2, 5), (3, 2)]
+
+
+def test_subspaces_change_only_when_due():
+  params = {"kernel": draw(4, 6)}
+  tx = galore.project(optax.identity(), 2, 3, 1.0)
+  state, bases = tx.init(params), []
+  for seed in range(4):
+    _, state = tx.update({"kernel": draw(4, 6, seed=seed)}, state)
+    bases.append(np.asarray(state.bases["kernel"]))
+  same(bases[0], bases[1])
+  same(bases[0], bases[2])
+  assert np.abs(bases[3] - bases[0]).max() > 0.1
+
+
+# LAMB
+
+
+def test_lamb_is_that_of_optax_where_everything_adapts():
+  params = {"kernel": draw(3, 4), "bias": draw(4)}
+  grad = lambda p: jax.tree.map(jnp.sin, p)
+  mine = build(kind="lamb", decay="all", adapt="all")
+  same(
+    walk(mine, params, grad),
+    walk(
+      optax.with_extra_args_support(optax.lamb(0.1, weight_decay=0.01)),
+      params,
+      grad,
+    ),
+    2e-6,
+  )
+
+
+def test_lamb_scales_scanned_layers_one_by_one():
+  layer = {"kernel": draw(3, 4)}
+  both = {"loop": {"kernel": jnp.stack([layer["kernel"], 5 * layer["kernel"]])}}
+  grad = lambda p: jax.tree.map(jnp.sin, p)
+  tx = build(kind="lamb")
+  found = walk(tx, both, grad, 2)["loop"]["kernel"]
+  same(found[0], walk(tx, layer, grad, 2)["kernel"], 1e-6)
