@@ -149,7 +149,8 @@ def compile_for(
     args: arrays or shapes, any tree a argument. Those with a sharding over
       the mesh keep it.
     axes: axis -> size of the mesh, or the mesh; one device where None.
-    specs: a PartitionSpec an argument, for all its leaves; whole where None.
+    specs: a tree of PartitionSpecs as long as `args`, each for all that lies
+      under its place; all whole where None.
     **jit_options: for `jax.jit`.
 
   Raises:
@@ -159,20 +160,12 @@ def compile_for(
   over = axes if isinstance(axes, Mesh) else mesh(target, axes)
   args = tuple(args)
   specs = specs or (PartitionSpec(),) * len(args)
-
-  def place(spec, arg):
-    sharding = NamedSharding(over, spec)
-
-    def leaf(x):
-      here = getattr(x, "sharding", None)
-      keep = isinstance(here, NamedSharding) and here.mesh == over
-      return jax.ShapeDtypeStruct(
-        x.shape, x.dtype, sharding=here if keep else sharding
-      )
-
-    return jax.tree.map(leaf, arg)
-
-  placed = [place(spec, arg) for spec, arg in zip(specs, args, strict=True)]
+  placed = jax.tree.map(
+    lambda spec, arg: _place(arg, NamedSharding(over, spec)),
+    tuple(specs),
+    args,
+    is_leaf=lambda spec: isinstance(spec, PartitionSpec),
+  )
   if not hasattr(function, "lower"):
     function = jax.jit(function, **jit_options)
   cuda = targets.get(target).platform == "cuda"
@@ -181,6 +174,18 @@ def compile_for(
     lowered = function.lower(*placed)
   compiled = lowered.compile(compiler_options=_CUDA_OPTIONS if cuda else None)
   return Program(target, compiled, compiled.as_text(), _take_schedules())
+
+
+def _place(tree, sharding: NamedSharding):
+  """Shapes with a sharding, but for what lies on the mesh already."""
+
+  def leaf(x):
+    here = getattr(x, "sharding", None)
+    if isinstance(here, NamedSharding) and here.mesh == sharding.mesh:
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  return jax.tree.map(leaf, tree)
 
 
 def _take_schedules() -> dict[str, str]:

@@ -17,6 +17,8 @@ from pallas_kernels.flash_attention import flash_attention
 
 # What multiplies bfloat16 matrices on each GPU.
 _PRODUCTS = {"h200": "HGMMA", "a100": "HMMA"}
+# Sums of what lies in memory.
+_WITHOUT_PRODUCTS = ("attention_backward_c2p", "attention_backward_p2c")
 _TPUS = ("v5e", "v6e", "v5p")
 
 
@@ -30,16 +32,20 @@ class Case:
     build: () -> (function, its arguments as shapes).
     products: whether its matrices must be multiplied by the newest
       tensor-core instruction of a GPU.
+    without_products: names of kernels that multiply no matrices.
   """
 
   name: str
   targets: tuple[str, ...]
   build: Callable
   products: bool = True
+  without_products: tuple[str, ...] = ()
 
-  def product_of(self, target: str) -> str | None:
-    """The instruction that multiplies matrices on a GPU; None: any."""
-    return _PRODUCTS.get(target) if self.products else None
+  def product_of(self, target: str, kernel: str) -> str | None:
+    """What multiplies a kernel's matrices on a GPU; None: no opinion."""
+    if not self.products or kernel in self.without_products:
+      return None
+    return _PRODUCTS.get(target)
 
 
 def everything() -> dict[str, Case]:
@@ -103,7 +109,7 @@ def attention(
     heads: of queries.
     key_heads: of keys and values.
     head_dim: channels of a head.
-    term: a key of `_BIASES`, or None.
+    term: a key of `BIASES`, or None.
     segments: whether rows are packed.
     dropout_rate: of probabilities.
     **options: for `flash_attention`.
@@ -111,7 +117,7 @@ def attention(
   wide = lambda heads: _shape(batch, length, heads, head_dim, dtype=dtype)
   inputs = dict(query=wide(heads), key=wide(key_heads), value=wide(key_heads))
   if term is not None:
-    make = functools.partial(_BIASES[term], batch, length, heads, head_dim)
+    make = functools.partial(BIASES[term], batch, length, heads, head_dim)
     inputs["bias"] = jax.eval_shape(lambda: make(jnp.dtype(dtype)))
   rest = {}
   if segments:
@@ -190,7 +196,7 @@ def _deberta(batch, length, heads, head_dim, dtype):
   return biases.Disentangled(table, table, buckets, buckets)
 
 
-_BIASES = {
+BIASES = {
   "alibi": _alibi,
   "buckets": _buckets,
   "dense": _dense,
@@ -202,7 +208,7 @@ _BIASES = {
 def _case(name, targets, make, products=True, **given) -> Case:
   implementation = name.split("/")[1]
   build = functools.partial(make, implementation, **given)
-  return Case(name, targets, build, products)
+  return Case(name, targets, build, products, _WITHOUT_PRODUCTS)
 
 
 # Together every feature, each beside others.
@@ -235,13 +241,16 @@ def _attention_cases() -> list[Case]:
 
 
 def _convolution_cases() -> list[Case]:
+  # Bands are smaller than the 64 rows of an HGMMA.
+  make = functools.partial(_case, products=False, segments=True)
   return [
-    # Bands are smaller than the 64 rows of an HGMMA.
-    _case(
-      "dynamic_convolution/triton/packed",
-      ("h200", "a100"),
+    make("dynamic_convolution/triton/packed", ("h200", "a100"), convolution),
+    make("dynamic_convolution/mosaic_tpu/packed", _TPUS, convolution),
+    make(
+      "dynamic_convolution/triton/float32",
+      ("h200",),
       convolution,
-      products=False,
-      segments=True,
+      dtype="float32",
+      width=7,
     ),
   ]

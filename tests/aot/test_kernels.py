@@ -20,9 +20,8 @@ def test_kernels_of(name, target, need):
   assert figures, "no kernel in the program"
   findings = []
   if targets.get(target).platform == "cuda":
-    wanted = case.product_of(target)
     for kernel in sass.report(program):
-      findings += lints.gpu(kernel, wanted)
+      findings += lints.gpu(kernel, case.product_of(target, kernel.name))
   # Figures are stored for the versions of jax that somebody wrote them with.
   if bounds.version() in bounds.load():
     before = bounds.stored(target, name) or {}

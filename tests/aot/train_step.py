@@ -13,7 +13,8 @@ from jaxlm.training import state as states
 from jaxlm.training import step as steps
 from pallas_kernels.testing import aot
 
-ROWS, LENGTH, PREDICTIONS, VOCABULARY, LAYERS = 32, 256, 32, 1024, 4
+ROWS, LENGTH, PREDICTIONS, VOCABULARY = 32, 256, 32, 1024
+LAYERS, HEADS, HEAD_DIM = 4, 4, 64  # of the "mini" BERT
 
 
 def compile_step(target: str, implementation: str) -> aot.Program:
