@@ -48,13 +48,14 @@ class Blocks:
       raise ValueError(f"the shared kernel needs square tiles: {self.shared}")
 
 
-def default(*, head_dim, dtype, plain, queries, keys, interpret) -> Blocks:
+def default(*, head_dim, dtype, terms, queries, keys, interpret) -> Blocks:
   """Tiles that compile without spills for Hopper; not measured.
 
   Args:
     head_dim: the wider of query's and value's, as padded.
     dtype: of the operands.
-    plain: whether scores have no terms beside the dot product.
+    terms: how many things scores and probabilities are made of beside the dot
+      product; each takes registers.
     queries: number of queries; tiles are not much larger.
     keys: number of keys.
     interpret: small tiles, so that small tests have several.
@@ -63,7 +64,7 @@ def default(*, head_dim, dtype, plain, queries, keys, interpret) -> Blocks:
     small = Launch(32, 32)
     blocks = Blocks(Launch(64, 32), Launch(32, 64), Launch(64, 32), small)
   else:
-    blocks = _table(head_dim, dtype, plain)
+    blocks = _table(head_dim, dtype, terms)
   return Blocks(
     forward=_shrink(blocks.forward, queries, keys),
     dq=_shrink(blocks.dq, queries, keys),
@@ -72,19 +73,20 @@ def default(*, head_dim, dtype, plain, queries, keys, interpret) -> Blocks:
   )
 
 
-def _table(head_dim, dtype, plain):
+def _table(head_dim, dtype, terms):
   if dtype == jnp.float32:  # without tensor cores
     return _float32(head_dim)
+  small, narrow = Launch(64, 64, 8, 1), Launch(32, 32, 8, 1)
   if head_dim <= 64:
-    wide = Launch(128, 128, 8, 2) if plain else Launch(128, 64, 8, 2)
-    return Blocks(wide, *[Launch(64, 64, 8, 2)] * 3)
-  small = Launch(64, 64, 8, 1)
+    wide = Launch(128, 64, 8, 2) if terms else Launch(128, 128, 8, 2)
+    both = Launch(64, 64, 8, 2)
+    dkv = Launch(32, 64, 8, 2) if terms > 2 else both
+    return Blocks(wide, both, dkv, both)
   if head_dim <= 128:
-    dkv = small if plain else Launch(32, 64, 8, 1)
+    dkv = Launch(32, 64, 8, 1) if terms else small
     return Blocks(Launch(128, 64, 8, 2), small, dkv, small)
   # Wider accumulators leave no registers for Hopper's instruction, which
   # needs 64 rows: the backward pass runs on Ampere's.
-  narrow = Launch(32, 32, 8, 1)
   return Blocks(Launch(64, 32, 8, 1), narrow, narrow, small)
 
 

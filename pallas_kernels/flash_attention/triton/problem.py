@@ -115,11 +115,12 @@ def describe(static: Static, operands: Operands) -> tuple[Problem, Blocks]:
   )
   batch, queries, heads, head_dim = operands.query.shape
   _, keys, key_heads, value_dim = operands.value.shape
-  extra = present & {"slopes", "toeplitz", "theta", "dense", "c2p", "p2c"}
+  terms = present & {"slopes", "toeplitz", "theta", "dense", "c2p", "p2c"}
+  others = (static.dropout_rate > 0.0, static.soft_cap is not None)
   blocks = static.blocks or default(
     head_dim=max(padded(head_dim), padded(value_dim)),
     dtype=operands.query.dtype,
-    plain=not extra and static.dropout_rate == 0.0 and static.soft_cap is None,
+    terms=len(terms) + sum(others),
     queries=queries,
     keys=keys,
     interpret=static.interpret,
