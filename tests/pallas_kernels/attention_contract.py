@@ -27,6 +27,9 @@ from tests.pallas_kernels.attention_oracle import Oracle
 # Relative RMS errors against float64.
 FLOAT32 = 3e-6
 # Of 16 bits: beside twice the error of the reference in the same precision.
+# A sum of many scores' gradients gets as much more as its terms cancel: kernels
+# know the mean that they subtract from an output in 16 bits, for want of which
+# the gradients of a row do not add up to 0.
 ROUNDING = 5e-4
 BUCKETS = 16  # of the disentangled tables
 
@@ -86,7 +89,9 @@ class Case:
     """([batch, queries], [batch, keys]) int32, or (None, None)."""
     if self.segments == "none":
       return None, None
-    return _ids(self, self.queries), _ids(self, self.keys)
+    key_ids = _ids(self, self.keys)
+    place = np.arange(self.queries) + self.query_offset
+    return key_ids[:, np.clip(place, 0, self.keys - 1)], key_ids
 
   def firsts(self):
     """([1 or batch, queries], [1 or batch, keys]) int32: first tokens."""
@@ -268,18 +273,30 @@ def run(attend, case: Case, dtype):
   return wide(out), jax.tree.map(wide, gradients), wide(grad_out)
 
 
-def errors(attend, case: Case, dtype) -> dict[str, float]:
-  """Relative RMS error of the output and of each gradient."""
+def errors(attend, case: Case, dtype) -> tuple[dict, dict]:
+  """Relative RMS error of the output and of each gradient, and conditions.
+
+  Returns:
+    (errors by name, `Oracle.conditions`).
+  """
   out, gradients, grad_out = run(attend, case, dtype)
+  oracle = oracle_of(case, dtype, grad_out.tobytes())
+  found = {"out": _error(out, oracle.out)}
+  for name, gradient in gradients.items():
+    found[name] = _error(gradient, oracle.gradients[name])
+  return found, oracle.conditions
+
+
+@functools.lru_cache(maxsize=2)
+def oracle_of(case: Case, dtype, grad_out: bytes) -> Oracle:
+  """The exact answer to a case."""
   seeds = None
   if case.dropout:
     key = options_of(case)["dropout_key"]
     seeds = np.asarray(jax.random.bits(key, (2,), jnp.uint32))
-  oracle = Oracle(case, arrays_of(case, dtype), seeds, grad_out)
-  found = {"out": _error(out, oracle.out)}
-  for name, gradient in gradients.items():
-    found[name] = _error(gradient, oracle.gradients[name])
-  return found
+  shape = (case.batch, case.queries, case.heads, case.value_dim)
+  grad_out = np.frombuffer(grad_out).reshape(shape)
+  return Oracle(case, arrays_of(case, dtype), seeds, grad_out)
 
 
 def _error(found, expected) -> float:
@@ -292,7 +309,7 @@ def _error(found, expected) -> float:
 @functools.cache
 def reference_errors(case: Case, dtype) -> dict[str, float]:
   """Those of `reference.attention`."""
-  return errors(reference.attention, case, dtype)
+  return errors(reference.attention, case, dtype)[0]
 
 
 FAST = {
@@ -519,10 +536,13 @@ class AttentionContract:
       with pytest.raises(NotImplementedError, match=reason):
         run(self.attend, case, jnp.dtype(dtype))
       return
-    found = errors(self.attend, case, jnp.dtype(dtype))
+    found, conditions = errors(self.attend, case, jnp.dtype(dtype))
     bounds = dict.fromkeys(found, FLOAT32)
     if dtype != "float32":
       there = reference_errors(case, jnp.dtype(dtype))
-      bounds = {n: 2 * error + ROUNDING for n, error in there.items()}
+      bounds = {
+        n: 2 * error + ROUNDING * max(1.0, conditions.get(n, 1.0))
+        for n, error in there.items()
+      }
     over = {n: (e, bounds[n]) for n, e in found.items() if not e <= bounds[n]}
     assert not over, f"errors and bounds: {over}"

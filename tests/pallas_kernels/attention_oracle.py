@@ -73,6 +73,10 @@ def kept(case, seeds) -> np.ndarray:
 class Oracle:
   """One case: `out`, and `gradients` by the names of its arrays.
 
+  `conditions` tells of terms that are sums of many scores' gradients how much
+  larger the sum of magnitudes is: those of a row add up to 0, so that what
+  is left may be small beside what each of them was rounded to.
+
   Args:
     case: a `Case` of `attention_contract`.
     arrays: float64, by name; what stands at padding must be finite here.
@@ -115,8 +119,14 @@ class Oracle:
       * grouped(np.einsum("bhij,bihd->bjhd", grad, arrays["query"])),
       value=grouped(np.einsum("bhij,bihd->bjhd", weights * keep, grad_out)),
     )
-    self._content_gradients(grad)
-    self._positional_gradients(grad)
+    terms = self._of_terms(grad)
+    self.gradients |= terms | self._of_untied(grad)
+    sizes = self._of_terms(np.abs(grad))
+    norm = np.linalg.norm
+    self.conditions = {
+      name: norm(sizes[name]) / max(norm(found), 1e-300)
+      for name, found in terms.items()
+    }
 
   def _has(self, *names):
     return any(name in self.arrays for name in names)
@@ -178,41 +188,56 @@ class Oracle:
     bucket = case.table_buckets(name)[self.place][None, None]
     return b, (i if name == "c2p" else j), h, bucket
 
-  def _content_gradients(self, grad):
+  def _of_terms(self, grad):
+    """Gradients of what is added to scores, of the scores' gradient."""
+    arrays, found = self.arrays, {}
+    zeros = lambda name: np.zeros(arrays[name].shape)
     if self._has("dense"):
-      shape = self.arrays["dense"].shape
+      shape = arrays["dense"].shape
       axes = tuple(n for n in (0, 1) if shape[n] == 1)
-      self.gradients["dense"] = grad.sum(axes, keepdims=True)
+      found["dense"] = grad.sum(axes, keepdims=True)
     for name in ("c2p", "p2c"):
       if self._has(name):
-        found = np.zeros(self.arrays[name].shape)
-        np.add.at(found, self._table_index(name), grad)
-        self.gradients[name] = found
-
-  def _positional_gradients(self, grad):
+        found[name] = zeros(name)
+        np.add.at(found[name], self._table_index(name), grad)
     if self._has("theta"):
       first, second = self._resets()
-      second = second & ~first
-      self.gradients["theta"] = np.stack(
-        [np.where(at, grad, 0).sum((0, 2, 3)) for at in (first, second)]
+      found["theta"] = np.stack(
+        [
+          np.where(at, grad, 0).sum((0, 2, 3))
+          for at in (first, second & ~first)
+        ]
       )
-      grad = np.where(first | second, 0, grad)
+    grad = self._between_others(grad)
+    by_head = np.moveaxis(grad.sum(0), 0, -1)  # [queries, keys, heads]
     if self._has("slopes"):
       away = np.abs(self.distance)[None, None]
-      self.gradients["slopes"] = -np.sum(grad * away, (0, 2, 3))
+      found["slopes"] = -np.sum(grad * away, (0, 2, 3))
     if self._has("toeplitz"):
-      found = np.zeros(self.arrays["toeplitz"].shape)
-      np.add.at(found.T, self.place, np.moveaxis(grad.sum(0), 0, -1))
-      self.gradients["toeplitz"] = found
+      found["toeplitz"] = zeros("toeplitz")
+      np.add.at(found["toeplitz"].T, self.place, by_head)
     if self._has("table"):
-      found = np.zeros(self.arrays["table"].shape)
-      np.add.at(found, self._buckets(), np.moveaxis(grad.sum(0), 0, -1))
-      self.gradients["table"] = found
-    if self._has("untied_query"):
-      q, k = self._untied()
-      for name, found in (
-        ("untied_query", np.einsum("bhij,bjhd->bihd", grad, k)),
-        ("untied_key", np.einsum("bhij,bihd->bjhd", grad, q)),
-      ):
-        shared = self.arrays[name].shape[0] == 1
-        self.gradients[name] = found.sum(0, keepdims=True) if shared else found
+      found["table"] = zeros("table")
+      np.add.at(found["table"], self._buckets(), by_head)
+    return found
+
+  def _between_others(self, grad):
+    """The gradient where no theta stands."""
+    if not self._has("theta"):
+      return grad
+    first, second = self._resets()
+    return np.where(first | second, 0, grad)
+
+  def _of_untied(self, grad):
+    if not self._has("untied_query"):
+      return {}
+    q, k = self._untied()
+    grad = self._between_others(grad)
+    found = {
+      "untied_query": np.einsum("bhij,bjhd->bihd", grad, k),
+      "untied_key": np.einsum("bhij,bihd->bjhd", grad, q),
+    }
+    return {
+      name: x.sum(0, keepdims=True) if self.arrays[name].shape[0] == 1 else x
+      for name, x in found.items()
+    }
