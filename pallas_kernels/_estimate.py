@@ -52,9 +52,7 @@ def attention_forward_gpu(
   memory = num_stages * block_k * width * sizes.itemsize
   memory += block_q * sizes.head_dim * sizes.itemsize
   held = block_q * (block_k + sizes.value_dim)  # scores, output in float32
-  return _gpu(memory, held, num_warps, shared_memory) or _rows(
-    block_q, num_warps
-  )
+  return _gpu(memory, held, num_warps, shared_memory)
 
 
 def attention_backward_gpu(
@@ -76,9 +74,7 @@ def attention_backward_gpu(
   memory += 2 * block_q * block_k * sizes.itemsize  # p and dS, as operands
   # Scores and their gradient, and one accumulated gradient at least.
   held = 2 * block_q * block_k + held_rows * sizes.head_dim
-  return _gpu(memory, held, num_warps, shared_memory) or _rows(
-    held_rows, num_warps
-  )
+  return _gpu(memory, held, num_warps, shared_memory)
 
 
 def attention_tpu(
@@ -107,10 +103,3 @@ def _gpu(memory, held, num_warps, shared_memory) -> str | None:
   if registers > _REGISTERS:
     return f"{registers} registers, {_REGISTERS} are there"
   return None
-
-
-def _rows(rows: int, num_warps: int) -> str | None:
-  """A product's rows are dealt to warps, 16 to each."""
-  if rows >= 16 * num_warps:
-    return None
-  return f"{rows} rows are too few for {num_warps} warps"

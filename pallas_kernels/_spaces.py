@@ -25,6 +25,7 @@ class Group:
     elements: choice -> elements (scores, outputs) that a thread of a GPU or
       a TPU's core computes in one turn of the innermost loop.
     refuse: choice -> why it cannot fit, or None.
+    only_timed: choice -> whether static figures say nothing about it.
   """
 
   name: str
@@ -32,6 +33,7 @@ class Group:
   choices: tuple[Mapping, ...]
   elements: Callable[[Mapping], float]
   refuse: Callable[[Mapping], str | None]
+  only_timed: Callable[[Mapping], bool] = lambda choice: False
 
 
 def spaces() -> dict[tuple[str, str], Callable]:
@@ -73,6 +75,8 @@ def _attention_triton(head_dim, dtype, fast_memory) -> list[Group]:
       lambda choice: estimate(
         sizes, **choice[field], shared_memory=fast_memory
       ),
+      # Loads in flight hide time, and cost instructions.
+      lambda choice: choice[field]["num_stages"] != 2,
     )
 
   turned = [

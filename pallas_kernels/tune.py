@@ -44,35 +44,44 @@ class Tried:
 
 
 def search(
-  problem: _problems.Problem, cost: Callable, *, limit: int | None = None
+  problem: _problems.Problem,
+  cost: Callable,
+  *,
+  static: bool = False,
+  limit: int | None = None,
 ) -> list[list[Tried]]:
   """Tries the tiles of each kernel, the other kernels' left at their best.
 
   Args:
     problem: what is computed.
     cost: (problem, blocks, group) -> `Tried`.
+    static: leave out choices whose effect only a clock shows.
     limit: at most so many choices a kernel.
 
   Returns:
-    What was tried for each group of choices, best first; the first group's
-    start is the problem's own tiles.
+    What was tried for each group of choices, best first; the last group's
+    best is the best of all.
+
+  Raises:
+    ValueError: no tile of a kernel works.
   """
   best, found = problem.blocks, []
   for group in problem.groups:
-    choices = [c for c in group.choices if group.refuse(c) is None][:limit]
     tried = [cost(problem, best, group)]
-    tried += [
-      cost(problem, blocks, group)
-      for blocks in (_spaces.merged(best, choice) for choice in choices)
-      if blocks != best
-    ]
+    choices = [c for c in group.choices if group.refuse(c) is None]
+    if static:
+      choices = [c for c in choices if not group.only_timed(c)]
+    if tried[0].cost == 0.0:  # no such kernel in this problem
+      choices = []
+    for choice in choices[:limit]:
+      blocks = _spaces.merged(best, choice)
+      if blocks != best:
+        tried.append(cost(problem, blocks, group))
     # Sorting is stable: of equals the tiles that hold now stay.
     tried.sort(key=lambda each: each.cost)
     if math.isinf(tried[0].cost):
-      raise ValueError(
-        f"no tile works for {group.name}: "
-        + "; ".join(sorted({each.note for each in tried}))
-      )
+      reasons = "; ".join(sorted({each.note for each in tried}))
+      raise ValueError(f"no tile works for {group.name}: {reasons}")
     best = tried[0].blocks
     found.append(tried)
   return found
@@ -224,13 +233,17 @@ def main(argv=None) -> int:
   problem = _problems.make(
     options, name, target.fast_memory if target else _FAST_MEMORY
   )
-  tried = search(
-    problem, timed if present else compiled(target.name), limit=options.limit
-  )
+  cost = timed if present else compiled(target.name)
+  tried = search(problem, cost, static=not present, limit=options.limit)
   for group, rows in zip(problem.groups, tried):
-    print(f"{group.name}:")
+    print(f"{group.name}: {len(rows)} tried, best first")
     for row in rows[:5]:
-      print(f"  {row.cost:10.3f} {row.note}  {dict(row.blocks)}")
+      changed = {
+        name: value
+        for name, value in row.blocks.items()
+        if value != problem.blocks[name]
+      }
+      print(f"  {row.cost:10.3f} {row.note}  {changed or 'as it is'}")
   times = None
   if present:
     times = {name: tried[-1][0].cost, "reference": time_reference(problem)}

@@ -21,10 +21,13 @@ def values(blob: bytes) -> Iterator[bytes]:
   """
   start = blob.find(_SIGNATURE)
   while start >= 0:
-    for value in _chunks(_without_headers(blob[start:])):
-      yield value
-      yield from values(value)
-    start = blob.find(_SIGNATURE, start + 1)
+    size = len(_SIGNATURE)
+    for value, size in _chunks(_without_headers(blob[start:])):
+      if value:
+        yield value
+        yield from values(value)
+    # What follows the file: inside of it a signature is a nested file's.
+    start = blob.find(_SIGNATURE, start + _with_headers(size))
 
 
 def _without_headers(data: bytes) -> bytes:
@@ -32,17 +35,23 @@ def _without_headers(data: bytes) -> bytes:
   return b"".join(data[i + _BLOCK_HEADER : i + _BLOCK] for i in starts)
 
 
-def _chunks(data: bytes) -> Iterator[bytes]:
+def _with_headers(size: int) -> int:
+  """Bytes that `size` bytes of chunks take in a file."""
+  blocks = -(-size // (_BLOCK - _BLOCK_HEADER))
+  return size + blocks * _BLOCK_HEADER
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+  """(values of a chunk, where it ends); b'' for chunks without records."""
   place = 0
   while place + _CHUNK_HEADER <= len(data):
     (size,) = struct.unpack_from("<Q", data, place + 8)
     kind = data[place + 24 : place + 25]
-    place += _CHUNK_HEADER
-    if kind not in b"srpm" or place + size > len(data):
+    begin = place + _CHUNK_HEADER
+    place = begin + size
+    if kind not in (b"s", b"r", b"p", b"m") or place > len(data):
       return  # the file ended before
-    if kind == b"r":
-      yield _simple(data[place : place + size])
-    place += size
+    yield (_simple(data[begin:place]) if kind == b"r" else b""), place
 
 
 def _simple(chunk: bytes) -> bytes:
