@@ -4,8 +4,6 @@ import inspect
 import warnings
 
 import jax
-from jax.experimental.pallas import mosaic_gpu as plgpu
-from jax.experimental.pallas import triton as pltriton
 
 # Still there and complete up to 0.12; narrow, so that others are seen.
 warnings.filterwarnings(
@@ -15,7 +13,9 @@ warnings.filterwarnings(
 
 def triton_params(*, num_warps: int, num_stages: int):
   """Compiler parameters that choose the Triton backend (not Mosaic's)."""
-  return pltriton.CompilerParams(num_warps=num_warps, num_stages=num_stages)
+  from jax.experimental.pallas import triton
+
+  return triton.CompilerParams(num_warps=num_warps, num_stages=num_stages)
 
 
 def shard_map(function, *, mesh, in_specs, out_specs):
@@ -32,21 +32,27 @@ def shard_map(function, *, mesh, in_specs, out_specs):
   )
 
 
-# The GPU interpreter became public when it learned layouts and transposition.
-MOSAIC_GPU_INTERPRETS_WGMMA = hasattr(plgpu, "InterpretGPUParams")
-
-
 def mosaic_gpu_interpreter():
   """What `plgpu.kernel` takes as `interpret` to run on any device."""
-  if MOSAIC_GPU_INTERPRETS_WGMMA:
-    return plgpu.InterpretGPUParams()
-  from jax._src.pallas.mosaic_gpu.interpret import params
+  if mosaic_gpu_interprets_wgmma():
+    from jax.experimental.pallas import mosaic_gpu as params
+  else:
+    from jax._src.pallas.mosaic_gpu.interpret import params
 
   return params.InterpretGPUParams()
 
 
+def mosaic_gpu_interprets_wgmma() -> bool:
+  """Whether the interpreter, by then public, knows transposed products."""
+  from jax.experimental.pallas import mosaic_gpu
+
+  return hasattr(mosaic_gpu, "InterpretGPUParams")
+
+
 def mosaic_gpu_load(ref, layout):
   """The whole of a reference in a layout."""
-  if "idx" in inspect.signature(plgpu.load).parameters:  # before 0.11
-    return plgpu.load(ref, (), layout=layout)
-  return plgpu.load(ref, layout=layout)
+  from jax.experimental.pallas import mosaic_gpu
+
+  if "idx" in inspect.signature(mosaic_gpu.load).parameters:  # before 0.11
+    return mosaic_gpu.load(ref, (), layout=layout)
+  return mosaic_gpu.load(ref, layout=layout)

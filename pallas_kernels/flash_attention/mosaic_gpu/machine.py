@@ -23,8 +23,8 @@ AXES = ("heads", "blocks", "batch")
 THREAD = "warpgroup"
 # Two warpgroups compute, one moves data: 128 threads each.
 COMPUTING = 2
-# Registers a thread: (2 * 224 + 56) * 128 of the 65536 that there are.
-COMPUTE_REGISTERS, COPY_REGISTERS = 224, 56
+# Registers a thread: (2 * 232 + 40) * 128 of the 65536 that there are.
+COMPUTE_REGISTERS, COPY_REGISTERS = 232, 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Machine:
     `issued()` runs while the tensor cores are at work.
     """
     issued = issued or (lambda: None)
-    if self.interpret and not _compat.MOSAIC_GPU_INTERPRETS_WGMMA:
+    if self.interpret and not _compat.mosaic_gpu_interprets_wgmma():
       found = _dot(a[...], b[...].T if transpose_b else b[...])
       issued()
       return found
