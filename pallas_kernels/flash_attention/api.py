@@ -23,9 +23,9 @@ _HERE = "pallas_kernels.flash_attention"
 _XLA = {
   "reference": f"{_HERE}.reference:attention",
   "chunked": f"{_HERE}.chunked:attention",
+  "cudnn": f"{_HERE}.cudnn:attention",
 }
 _KERNELS = {
-  "cudnn": f"{_HERE}.cudnn:attend",
   "triton": f"{_HERE}.triton:attend",
   "mosaic_gpu": f"{_HERE}.mosaic_gpu:attend",
   "mosaic_tpu": f"{_HERE}.mosaic_tpu:attend",

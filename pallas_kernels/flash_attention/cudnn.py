@@ -1,80 +1,104 @@
-"""NVIDIA's own attention, as jax ships it: the plain path in 16 bits.
+"""NVIDIA's cuDNN, by way of jax, for the plain cases that it gets right.
 
-What it is refused, it does not compute, or not rightly: through jax it drops
-packing (segments), and gives a wrong or no gradient for most biases.
+Everything else is refused, as far as jax would compute something else without
+a word: it ignores packed documents, rounds biases to 16 bits, gives gradients
+of some of them only, draws other bits for dropout, and has masks of its own
+where queries and keys are not the same tokens.
 """
 
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.flash_attention.operands import Operands, Static
-
-_DTYPES = ("bfloat16", "float16")
-_WIDEST = 128
-_TERMS = (
-  "query_segments",
-  "slopes",
-  "toeplitz",
-  "theta",
-  "dense",
-  "c2p",
-  "p2c",
-  "row_hash",
-)
+from pallas_kernels import _platform
 
 
-def attend(static: Static, operands: Operands) -> jax.Array:
-  """Attention of `operands` without any term but the dot product.
-
-  Args:
-    static: options: causal, and a window where it is causal.
-    operands: query, key and value of bfloat16 or float16.
-
-  Returns:
-    [batch, queries, heads, head_dim] in query's dtype.
+def attention(
+  query,
+  key,
+  value,
+  *,
+  bias,
+  query_segments,
+  key_segments,
+  query_offset,
+  causal,
+  window,
+  scale,
+  soft_cap,
+  dropout_rate,
+  dropout_key,
+  with_probabilities=False,
+):
+  """See `api.flash_attention`; arguments are the same, all given.
 
   Raises:
-    NotImplementedError: anything else is asked for, or there is no cuDNN.
+    NotImplementedError: what cuDNN does not compute as `reference` does; not
+      compiled for a GPU; no cuDNN there.
   """
-  reason = refusal(static, operands)
-  if reason:
+  del key_segments, dropout_key
+  reason = _refusal(
+    query,
+    key,
+    value,
+    bias=bias,
+    segments=query_segments,
+    query_offset=query_offset,
+    causal=causal,
+    window=window,
+    soft_cap=soft_cap,
+    dropout_rate=dropout_rate,
+    with_probabilities=with_probabilities,
+  )
+  if reason is not None:
     raise NotImplementedError(f"cudnn attention {reason}")
-  window = None if static.window is None else (static.window[0], 0)
   try:
     return jax.nn.dot_product_attention(
-      operands.query,
-      operands.key,
-      operands.value,
-      scale=static.scale,
-      is_causal=static.causal,
-      local_window_size=window,
+      query,
+      key,
+      value,
+      scale=float(scale),
+      # A window of nothing to the right is causal; jax needs to be told.
+      is_causal=causal or window is not None,
+      local_window_size=None if window is None else (int(window[0]), 0),
       implementation="cudnn",
     )
-  except RuntimeError as error:  # "cuDNN is not detected"
-    raise NotImplementedError(f"cudnn attention: {error}") from error
+  except RuntimeError as error:  # jax: "cuDNN is not detected."
+    raise NotImplementedError(f"cudnn attention needs cuDNN: {error}") from None
 
 
-def refusal(static: Static, operands: Operands) -> str | None:
-  """Why not, as the rest of a sentence; None where it is computed."""
-  found = [name for name in _TERMS if getattr(operands, name) is not None]
-  if found:
-    return f"has no {', '.join(found)} that is right, forward and backward"
-  query, key, value = operands.query, operands.key, operands.value
-  dtypes = {jnp.dtype(x.dtype).name for x in (query, key, value)}
-  if len(dtypes) > 1 or not dtypes <= set(_DTYPES):
-    return f"takes bfloat16 or float16, not {', '.join(sorted(dtypes))}"
-  width = query.shape[-1]
-  if width != value.shape[-1] or width > _WIDEST or width % 8:
-    return (
-      f"takes one head_dim of up to {_WIDEST} that 8 divides, not {width} "
-      f"with {value.shape[-1]} of value"
-    )
-  if static.soft_cap is not None:
-    return "has no soft cap"
-  if static.window is not None and not static.causal:
-    return "has windows that look back only"
-  if static.causal and query.shape[1] != key.shape[1]:
-    return "is causal for as many keys as queries only"
-  if static.causal and static.query_offset:
-    return "has no query_offset"
-  return None
+def _refusal(
+  query,
+  key,
+  value,
+  *,
+  bias,
+  segments,
+  query_offset,
+  causal,
+  window,
+  soft_cap,
+  dropout_rate,
+  with_probabilities,
+) -> str | None:
+  """Why a call cannot be passed on, or None."""
+  device = _platform.target((query, key, value))
+  names = sorted({jnp.dtype(x.dtype).name for x in (query, key, value)})
+  ruled = causal or window is not None
+  offset = not isinstance(query_offset, int) or query_offset != 0
+  reasons = {
+    "keeps no probabilities": with_probabilities,
+    "ignores segments": segments is not None,
+    "rounds a bias to 16 bits, and not all have a gradient": bias is not None,
+    "has no soft cap": soft_cap is not None,
+    "draws dropout from bits of its own": dropout_rate > 0.0,
+    f"takes bfloat16 or float16, not {', '.join(names)}": names
+    not in (["bfloat16"], ["float16"]),
+    "takes values of the width of keys alone": value.shape != key.shape,
+    "takes a multiple of 8 channels": query.shape[-1] % 8 != 0,
+    "places masks otherwise where queries and keys differ": ruled
+    and (offset or query.shape[1] != key.shape[1]),
+    "has windows to the left alone": window is not None
+    and not (window[0] >= 0 and (window[1] == 0 or causal and window[1] > 0)),
+    f"runs on GPUs, not on {device}": device.platform != "gpu",
+  }
+  return next((reason for reason, holds in reasons.items() if holds), None)

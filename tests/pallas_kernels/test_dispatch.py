@@ -14,12 +14,10 @@ from pallas_kernels import _dispatch, _platform
 from pallas_kernels.flash_attention import (
   api,
   choose,
-  cudnn,
   flash_attention,
   implementations,
 )
 from pallas_kernels.flash_attention import bias as biases
-from pallas_kernels.flash_attention.operands import Operands, Static
 
 OPS = (
   "flash_attention",
@@ -106,7 +104,7 @@ def test_a_measured_entry_is_chosen_and_its_number_told(folder):
     dict(length=513),
     dict(length=256),
     dict(features=frozenset({"causal"})),
-    dict(op="linear_attention"),
+    dict(op="fft_convolution"),
   ],
 )
 def test_an_entry_speaks_of_its_own_case_alone(folder, change):
@@ -300,40 +298,6 @@ def test_the_refusal_of_an_interpretable_kernel_says_so():
 def test_a_backend_that_cannot_be_imported_says_why():
   with pytest.raises(NotImplementedError, match="cannot be imported .*nowhere"):
     _dispatch.load_backend("pallas_kernels.nowhere:attend")
-
-
-CUDNN_REFUSES = {
-  "segments": dict(query_segments=jnp.ones((2, 8), jnp.int32)),
-  "slopes": dict(slopes=jnp.ones(2)),
-  "dense": dict(dense=jnp.ones((1, 1, 8, 8))),
-  "float32": dict(query=arrays()[0]),
-  "head_dim": dict(value=jnp.ones((2, 8, 2, 8), jnp.bfloat16)),
-  "soft cap": dict(soft_cap=3.0),
-  "back only": dict(window=(3, 3)),
-  "as many keys": dict(causal=True, key=jnp.ones((2, 9, 2, 16), jnp.bfloat16)),
-  "query_offset": dict(causal=True, query_offset=1),
-}
-
-
-@pytest.mark.parametrize("what", CUDNN_REFUSES)
-def test_cudnn_is_not_trusted_with_more_than_the_plain_path(what):
-  x = Operands(*arrays(dtype=jnp.bfloat16))
-  options = [f.name for f in dataclasses.fields(Static)]
-  changes = CUDNN_REFUSES[what]
-  static = Static(**{k: v for k, v in changes.items() if k in options})
-  x = dataclasses.replace(
-    x, **{k: v for k, v in changes.items() if k not in options}
-  )
-  with pytest.raises(NotImplementedError, match=f"cudnn attention .*{what}"):
-    cudnn.attend(static, x)
-
-
-def test_cudnn_takes_the_plain_path():
-  x = Operands(*arrays(dtype=jnp.bfloat16))
-  for static in (Static(), Static(causal=True), Static(True, (3, 0))):
-    assert cudnn.refusal(static, x) is None
-  with pytest.raises(NotImplementedError, match="cuDNN is not detected"):
-    cudnn.attend(Static(), x)
 
 
 def test_every_backend_is_there():

@@ -59,7 +59,7 @@ FEATURES = {
   "causal": dict(causal=True),
   "window": dict(window=(16, 16)),
   "segments (packing, padding)": dict(segments=SEGMENTS),
-  "query_offset": dict(query_offset=L, keys=2 * L),
+  "query_offset": dict(query_offset=L, keys=2 * L, causal=True),
   "query_offset, traced": dict(query_offset=ints(), keys=2 * L),
   "soft cap": dict(soft_cap=30.0),
   "dropout": dict(dropout_rate=0.1),
