@@ -11,6 +11,7 @@ from pallas_kernels.flash_attention.mosaic_tpu.tiles import Blocks as Blocks
 from pallas_kernels.flash_attention.operands import Operands, Static
 
 _DTYPES = (jnp.bfloat16, jnp.float32)
+_NO_STRIDED_ROLL = ("TPU v2", "TPU v3", "TPU v4")
 
 _differentiable = differentiable(forward, backward)
 
@@ -30,8 +31,9 @@ def attend(static: Static, operands: Operands) -> jax.Array:
     [batch, queries, heads, value_dim] in query's dtype.
 
   Raises:
-    NotImplementedError: another dtype, not compiled for a TPU, or rows so
-      long that a head's gradients do not fit fast memory.
+    NotImplementedError: another dtype, not compiled for a TPU, scores by
+      distance on a TPU before v5, or rows so long that a head's gradients do
+      not fit fast memory.
   """
   _check_dtypes(operands)
   device = _platform.target(operands)
@@ -40,7 +42,18 @@ def attend(static: Static, operands: Operands) -> jax.Array:
       f"mosaic_tpu attention runs on TPUs, not on {device}; "
       "'mosaic_tpu:interpret' runs anywhere, slowly"
     )
+  if not static.interpret:
+    _check_kind(operands, device.kind)
   return _differentiable(static, operands)
+
+
+def _check_kind(operands: Operands, kind: str) -> None:
+  for name in ("toeplitz", "c2p", "p2c"):
+    if getattr(operands, name) is not None and kind in _NO_STRIDED_ROLL:
+      raise NotImplementedError(
+        f"mosaic_tpu attention cannot compute {name} on {kind}: it cannot "
+        "roll each row of a tile by an amount of its own, as v5 and later do"
+      )
 
 
 def _check_dtypes(operands: Operands) -> None:

@@ -5,6 +5,7 @@ keys are complete after a block's last step; those of queries add up in fast
 memory, for all queries of a head, until the head's last step.
 """
 
+import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
@@ -156,7 +157,7 @@ def _kernel(shape, plan, rules, outputs):
     @pl.when((key == 0) & (step == 0))
     def _():
       for name in of_head:
-        ref[name][...] = jnp.zeros_like(ref[name])
+        _clear(ref[name], shape.q_blocks)
 
     @pl.when(step == 0)
     def _():
@@ -174,8 +175,7 @@ def _kernel(shape, plan, rules, outputs):
 
     @pl.when((key == shape.k_blocks - 1) & (step == shape.q_blocks - 1))
     def _():
-      grad = ref["query_sum"][...] * rules.static.scale
-      ref["d_query"][...] = grad.astype(ref["d_query"].dtype)
+      _finish_queries(ref, rules)
 
   return kernel
 
@@ -192,6 +192,33 @@ def _step(tile, rules, masked: bool):
   )
   ref["key_sum"][...] += dots.dot(grad, ref["query"][...], 1, 1)
   ref["query_sum"][query] += dots.dot(ref["key"][...], grad, 0, 0)
+
+
+def _clear(ref, blocks: int):
+  """Zeroes what belongs to a head, in a loop where it grows with its rows."""
+  if ref.shape[0] % blocks:
+    ref[...] = jnp.zeros_like(ref)
+    return
+  size = ref.shape[0] // blocks
+
+  def clear(n, carry):
+    ref[pl.ds(pl.multiple_of(n * size, size), size)] = jnp.zeros(
+      (size, *ref.shape[1:]), ref.dtype
+    )
+    return carry
+
+  jax.lax.fori_loop(0, blocks, clear, 0)
+
+
+def _finish_queries(ref, rules):
+  """Writes a head's queries."""
+
+  def finish(n, carry):
+    grad = ref["query_sum"][n] * rules.static.scale
+    ref["d_query"][n] = grad.astype(ref["d_query"].dtype)
+    return carry
+
+  jax.lax.fori_loop(0, ref["query_sum"].shape[0], finish, 0)
 
 
 def _finish_keys(ref, rules):

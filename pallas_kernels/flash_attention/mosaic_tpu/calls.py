@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from pallas_kernels import _platform
 from pallas_kernels.flash_attention import masks
 
 
@@ -201,8 +202,13 @@ def call(
   return dict(zip(outputs, results, strict=True))
 
 
-# What a chip surely has; what the compiler may use for temporaries of a tile.
-_VMEM, _TEMPORARY = 100 * 2**20, 24 * 2**20
+_MIB = 2**20
+# Of a core's fast memory, what kernels may fill: v5e and v6e have 128 MiB,
+# v5p and v7x 64.
+_VMEM = {"TPU v5 lite": 120 * _MIB, "TPU v6 lite": 120 * _MIB}
+_LEAST = 60 * _MIB
+# What the compiler may use for temporaries of a tile.
+_TEMPORARY = 24 * _MIB
 
 
 def vmem_limit(inputs: dict, outputs: dict, scratch: dict) -> int:
@@ -216,10 +222,13 @@ def vmem_limit(inputs: dict, outputs: dict, scratch: dict) -> int:
   # Blocks are held twice: one is copied while the other is in use.
   need = sum(2 * _bytes(b, d) for b, d in blocks if b is not None)
   need += sum(_bytes(s, jnp.float32) for s in scratch.values())
-  if need + _TEMPORARY > _VMEM:
+  kind = _platform.target([x.array for x in inputs.values()]).kind
+  room = _VMEM.get(kind, _LEAST) - _TEMPORARY
+  if need > room:
     raise NotImplementedError(
-      f"attention 'mosaic_tpu' would hold {need >> 20} MiB of accumulators in "
-      f"fast memory and has {(_VMEM - _TEMPORARY) >> 20}: shorten the rows"
+      f"mosaic_tpu attention would hold {need // _MIB} MiB in fast memory, "
+      f"where there are {room // _MIB}: gradients of a head's queries stay "
+      "there, and these rows are too long or tables too wide"
     )
   return need + _TEMPORARY
 
