@@ -12,7 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from pallas_kernels import dropout
-from pallas_kernels.flash_attention import sharded
+from pallas_kernels.flash_attention import bias as biases
+from pallas_kernels.flash_attention import flash_attention, sharded
 from pallas_kernels.flash_attention.differentiable import differentiable
 from pallas_kernels.flash_attention.operands import Operands, Static
 
@@ -264,3 +265,27 @@ def test_what_does_not_divide_is_refused():
     pytest.raises(NotImplementedError, match="4 heads .* tensor = 8"),
   ):
     through(STATIC, dataclasses.replace(x, query=jnp.zeros((B, L, 4, D))))
+
+
+@pytest.mark.parametrize("name", ["reference", "chunked", "triton:interpret"])
+def test_the_op_talks_to_nobody(name):
+  """Through the op, on arrays of a mesh: the same out, no collective."""
+  x = operands(key_heads=2)
+
+  def run(x, slopes, implementation=name):
+    return flash_attention(
+      x.query,
+      x.key,
+      x.value,
+      bias=biases.Alibi(slopes),
+      segments=x.query_segments,
+      dropout_rate=0.3,
+      dropout_key=jax.random.key(1),
+      implementation=implementation,
+    )
+
+  expected = jax.jit(lambda x: run(x, x.slopes, "reference"))(x)
+  y = place(mesh_of((2, 2, 2)), x)
+  compiled = jax.jit(lambda x: run(x, x.slopes)).lower(y).compile()
+  assert COLLECTIVE.findall(compiled.as_text()) == []
+  np.testing.assert_allclose(compiled(y), expected, rtol=1e-5, atol=1e-6)
