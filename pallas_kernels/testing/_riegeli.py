@@ -21,13 +21,14 @@ def values(blob: bytes) -> Iterator[bytes]:
   """
   start = blob.find(_SIGNATURE)
   while start >= 0:
-    size = len(_SIGNATURE)
-    for value, size in _chunks(_without_headers(blob[start:])):
+    read = 1
+    for value, end in _chunks(_without_headers(blob[start:])):
+      read = _with_headers(end)
       if value:
         yield value
         yield from values(value)
-    # What follows the file: inside of it a signature is a nested file's.
-    start = blob.find(_SIGNATURE, start + _with_headers(size))
+    # Go on behind the file: a signature inside of it is a nested file's.
+    start = blob.find(_SIGNATURE, start + read)
 
 
 def _without_headers(data: bytes) -> bytes:

@@ -65,13 +65,16 @@ def main(argv=None) -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--write", action="store_true")
   parser.add_argument("--file", type=pathlib.Path, default=FILE)
+  parser.add_argument("--target", nargs="*", choices=sorted(targets.TARGETS))
+  parser.add_argument("--case", default="", help="part of the name of a case")
   options = parser.parse_args(argv)
   table, moved = load(options.file), []
   here = table.setdefault(version(), {})
   known = cases.everything()
   for name, target in cases.runs():
-    reason = aot.available(target)
-    if reason:
+    if options.case not in name or target not in (options.target or [target]):
+      continue
+    if reason := aot.available(target):
       print(f"{target}/{name}: left out, {reason}")
       continue
     now = measure(aot.compile_for(target, *known[name].build()))

@@ -226,8 +226,20 @@ _ATTENTION = {
 }
 
 
+# What Mosaic GPU computes of it.
+_HOPPER = {
+  "plain": dict(),
+  "plain_128": dict(head_dim=128, length=1024, causal=True),
+  "packed": dict(segments=True, window=(64, 64), key_heads=2),
+  "alibi": dict(term="alibi", segments=True),
+}
+
+
 def _attention_cases() -> list[Case]:
-  found = []
+  found = [
+    _case(f"flash_attention/mosaic_gpu/{name}", ("h200",), attention, **given)
+    for name, given in _HOPPER.items()
+  ]
   for feature, given in _ATTENTION.items():
     products = given.get("dtype") != "float32"
     few = feature in ("plain", "packed")

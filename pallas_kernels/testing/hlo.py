@@ -5,6 +5,8 @@ import re
 
 # Custom calls that Pallas' backends lower to.
 _KERNEL_CALLS = ("tpu_custom_call", "__gpu$xla.gpu.triton", "mosaic_gpu_v2")
+# What kernels are called by in jax's program: `pl.pallas_call`, `pl.kernel`.
+_PRIMITIVES = ("pallas_call", "mpmd_map")
 _COLLECTIVES = (
   "all-gather",
   "all-reduce",
@@ -90,6 +92,6 @@ def _place(line: str) -> str:
 
 def _kernel_name(place: str) -> str:
   """'f' of 'jit(step)/transpose(jvp(f))/pallas_call'."""
-  before, call, _ = place.rpartition("/pallas_call")
+  before, _, call = place.rpartition("/")
   words = re.findall(r"\w+", before.rpartition("/")[2])
-  return words[-1] if call and words else ""
+  return words[-1] if call in _PRIMITIVES and words else ""

@@ -83,8 +83,12 @@ def report(program: aot.Program) -> list[Kernel]:
     RuntimeError: no code was found for one of them.
   """
   names = {kernel.name for kernel in hlo.kernels(program.hlo)}
-  # Of several kernels with one name XLA numbers all but the first.
-  plain = lambda name: name if name in names else re.sub(r"_\d+$", "", name)
+
+  def plain(symbol):
+    symbol = symbol.removesuffix("_mosaic_gpu_kernel")
+    # Of several kernels with one name XLA numbers all but the first.
+    return symbol if symbol in names else re.sub(r"_\d+$", "", symbol)
+
   found = {}
   for cubin in _cubins(serialize_executable.serialize(program.compiled)[0]):
     symbols = re.findall(rb"\0\.text\.(\w+)", cubin)
