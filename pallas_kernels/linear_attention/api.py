@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 
 from pallas_kernels import _dispatch, _platform
-from pallas_kernels.linear_attention import chunked, reference
+from pallas_kernels.linear_attention import chunked, reference, triton
 
 _OP = "linear_attention"
 _IMPLEMENTATIONS = {
   "reference": reference.linear_attention,
   "chunked": chunked.linear_attention,
+  "triton": triton.linear_attention,
 }
 
 
@@ -67,6 +68,10 @@ def linear_attention(
         "of 1 or more"
       )
     options["chunk"] = chunk
+  if choice.implementation == "triton":
+    if choice.blocks is not None:
+      options["blocks"] = _dispatch.from_plain(triton.Blocks, choice.blocks)
+    options["interpret"] = choice.interpret
   run = _IMPLEMENTATIONS[choice.implementation]
   out = run(
     *arrays, causal=causal, segments=segments, epsilon=epsilon, **options
