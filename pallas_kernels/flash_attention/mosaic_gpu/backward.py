@@ -39,7 +39,7 @@ def backward(static, operands, out, lse, grad_out):
       "key": whole(operands.key, k_segments, k_block),
       "value": whole(operands.value, k_segments, k_block),
       "lse": pad(lse * LOG2E, q_block, _NO_MASS, axis=2),
-      "delta": pad(delta, q_block, axis=2),
+      "minus_delta": pad(-delta, q_block, axis=2),
       **problem.id_inputs(operands, q_block, k_block),
     }
     if problem.slopes:

@@ -31,8 +31,8 @@ class Blocks:
       raise ValueError(f"a pipeline needs two stages: {self}")
 
 
-def default(head_dim: int, value_dim: int) -> Blocks:
-  """Tiles that compile without spills for an H200; not measured."""
+def default(head_dim: int, value_dim: int, slopes: bool) -> Blocks:
+  """Tiles for an H200 by what fits into registers; not measured."""
   if max(head_dim, value_dim) <= 64:
-    return Blocks(forward_k=128, dq_k=128, dkv_q=64, stages=4)
-  return Blocks(forward_k=128, dq_k=64, dkv_q=64, stages=2)
+    return Blocks(forward_k=128, dq_k=64 if slopes else 128, stages=4)
+  return Blocks(forward_k=128, stages=2)

@@ -84,10 +84,13 @@ class Machine:
     shape = (a.shape[0], b.shape[0 if transpose_b else 1])
     return pl.run_scoped(run, plgpu.ACC(shape, jnp.float32))
 
-  def add_product(self, total, a, b):
-    """total + a @ b, of `a` in registers and `b` in shared memory."""
+  def add_product(self, total, a, b, *, transpose_b=False):
+    """total + a @ b (or a @ b.T), of `a` in registers or shared memory."""
     if self.interpret:
-      return total + _dot(a, b[...])
+      if isinstance(a, jax.Array):
+        return total + _dot(a, b[...])
+      return total + self.product(a, b, transpose_b=transpose_b)
+    b = b.transpose((1, 0)) if transpose_b else b
     add = lambda ref: plgpu.wgmma(ref, a, b)
     return pl.run_state(add)(plgpu.ACC.init(total))
 

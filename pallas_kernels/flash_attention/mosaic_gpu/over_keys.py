@@ -111,7 +111,7 @@ def _copy(problem, refs, place, bounds):
       walk.await_free(refs, "do", first + block - low, slot, stages)
       ready = refs["do_ready"].at[slot]
       copy(refs["grad"].at[batch, rows, head], refs["do"].at[slot], ready)
-      copy(refs["delta"].at[batch, head, rows], refs["d"].at[slot], ready)
+      copy(refs["minus_delta"].at[batch, head, rows], refs["d"].at[slot], ready)
 
     jax.lax.fori_loop(low, high, step, None)
 
@@ -170,8 +170,9 @@ def _step(problem, refs, n, slot, at, slope, carry, masked):
     x = tile.hide(x, *ids)
   p = jnp.exp2(x * factor - unit.load(refs["l"].at[slot], shape, 1))
   plgpu.barrier_wait(refs["do_ready"].at[slot])
-  dp = unit.product(refs["v"].at[n], do, transpose_b=True)
-  ds = p * (dp - unit.load(refs["d"].at[slot], shape, 1))
+  # The product starts from -delta: that takes no registers of its own.
+  less = unit.load(refs["d"].at[slot], shape, 1)
+  ds = p * unit.add_product(less, refs["v"].at[n], do, transpose_b=True)
   dv = unit.add_product(dv, p.astype(problem.dtype), do)
   plgpu.barrier_arrive(refs["do_free"].at[slot])
   dk = unit.add_product(dk, ds.astype(problem.dtype), q)

@@ -81,7 +81,7 @@ def _copy_owned(problem, refs, place):
     copy(refs["query"].at[batch, rows, head], refs["q"].at[n], ready)
     copy(refs["grad"].at[batch, rows, head], refs["do"].at[n], ready)
     copy(refs["lse"].at[batch, head, rows], refs["l"].at[n], ready)
-    copy(refs["delta"].at[batch, head, rows], refs["d"].at[n], ready)
+    copy(refs["minus_delta"].at[batch, head, rows], refs["d"].at[n], ready)
     if problem.segments:
       copy(refs["q_ids"].at[batch, rows], refs["qi"].at[n], ready)
 
@@ -93,7 +93,7 @@ def _compute(problem, refs, place, bounds, n):
   first_query = owned * BLOCK + n * ROWS
   slope = refs["slopes"][head] if problem.slopes else None
   plgpu.barrier_wait(refs["q_ready"].at[n])
-  lse, delta = (unit.load_rows(refs[name].at[n]) for name in ("l", "d"))
+  lse, less = (unit.load_rows(refs[name].at[n]) for name in ("l", "d"))
 
   def step(block, carry, masked):
     slot = walk.slot_of(block - low, problem.blocks.stages)
@@ -109,7 +109,7 @@ def _compute(problem, refs, place, bounds, n):
     plgpu.barrier_wait(refs["v_ready"].at[slot])
     dp = unit.product(refs["do"].at[n], v, transpose_b=True)
     plgpu.barrier_arrive(refs["v_free"].at[slot])
-    ds = p * (dp - machine.rows(delta, shape))
+    ds = p * (dp + machine.rows(less, shape))
     total, *rest = carry
     if problem.slopes:
       away = jnp.abs(tile.distance()).astype(jnp.float32)

@@ -119,7 +119,8 @@ def describe(static: Static, operands: Operands) -> Problem:
   _, keys, key_heads, value_dim = operands.value.shape
   return Problem(
     static=static,
-    blocks=static.blocks or default(head_dim, value_dim),
+    blocks=static.blocks
+    or default(head_dim, value_dim, operands.slopes is not None),
     batch=batch,
     queries=queries,
     keys=keys,

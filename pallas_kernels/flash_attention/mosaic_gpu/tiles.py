@@ -37,7 +37,9 @@ class Tile:
     machine, offset = self.problem.machine, self.problem.static.query_offset
     keys = machine.index(self.shape, 1 - self.query_axis)
     queries = machine.index(self.shape, self.query_axis)
-    return (keys - queries) + (self.first_key - self.first_query - offset)
+    # Or else the compiler keeps it, for all blocks, where registers are scarce.
+    places = jax.lax.optimization_barrier(keys - queries)
+    return places + (self.first_key - self.first_query - offset)
 
   def logits(self, products, slope):
     """(x, factor): scores to base 2 are x * factor, with a factor over 0."""
