@@ -69,8 +69,10 @@ def main(argv=None) -> int:
   parser.add_argument("--case", default="", help="part of the name of a case")
   options = parser.parse_args(argv)
   table, moved = load(options.file), []
-  here = table.setdefault(version(), {})
-  known = cases.everything()
+  here, known = table.setdefault(version(), {}), cases.everything()
+  for of_target in here.values():  # cases that are no more
+    for name in of_target.keys() - known.keys():
+      del of_target[name]
   for name, target in cases.runs():
     if options.case not in name or target not in (options.target or [target]):
       continue
@@ -79,20 +81,19 @@ def main(argv=None) -> int:
       continue
     now = measure(aot.compile_for(target, *known[name].build()))
     of_target = here.setdefault(target, {})
-    moved += [
-      f"{target}/{name}: {finding}"
-      for finding in compare(now, of_target.get(name, {}))
-    ]
-    of_target[name] = now
-  for of_target in here.values():  # cases that are no more
-    for name in of_target.keys() - known.keys():
-      del of_target[name]
+    findings = compare(now, of_target.get(name, {}))
+    moved += [f"{target}/{name}: {finding}" for finding in findings]
+    if findings:  # small moves leave the file as it is
+      of_target[name] = now
+    if options.write:
+      _save(table, options.file)
   print("\n".join(moved) or "nothing moved")
-  if options.write:
-    text = json.dumps(table, indent=1, sort_keys=True)
-    options.file.write_text(text + "\n", encoding="utf-8")
-    return 0
-  return 1 if moved else 0
+  return 1 if moved and not options.write else 0
+
+
+def _save(table, path) -> None:
+  text = json.dumps(table, indent=1, sort_keys=True)
+  path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
