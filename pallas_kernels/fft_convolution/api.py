@@ -80,11 +80,16 @@ def fft_convolution(
   middle = 0 if causal else (filter.shape[0] - 1) // 2
   first = max(middle - length + 1, 0)
   filter = filter[first : middle + length]  # the rest reaches nothing
-  u = x if gate_in is None else gate_in * x
   out = _IMPLEMENTATIONS[choice.implementation](
-    u, filter, causal=causal, frequency_mask=frequency_mask, **options
+    x,
+    filter,
+    gate_in=gate_in,
+    causal=causal,
+    frequency_mask=frequency_mask,
+    **options,
   )
   if skip is not None:
+    u = reference.gated(x, gate_in, out.dtype)
     out = out + skip.astype(out.dtype)[None, None] * u
   if gate_out is not None:
     out = gate_out * out

@@ -16,12 +16,12 @@ from pallas_kernels.fft_convolution import plan as plans
 from pallas_kernels.fft_convolution import reference
 
 
-def fft_convolution(x, filter, *, causal, frequency_mask, order=None):
+def fft_convolution(x, filter, *, gate_in, causal, frequency_mask, order=None):
   """See `reference.fft_convolution`; `order` is the number of factors."""
   length = x.shape[1]
   plan = make_plan(length, filter.shape[0], causal, frequency_mask, order)
-  signal, placed = lay_out(plan, x, filter, causal=causal)
-  return _convolution(plan, signal, placed)[:, :length]
+  placed = lay_out(plan, filter, causal=causal)
+  return _convolution(plan, x, gate_in, placed)
 
 
 def make_plan(length, size, causal, frequency_mask, order):
@@ -33,79 +33,78 @@ def make_plan(length, size, causal, frequency_mask, order):
   return plans.plan(length, length + taps - 1, order, None)
 
 
-def lay_out(plan, x, filter, *, causal):
-  """Signal and filter as whole rows; of a causal filter only those needed."""
+def lay_out(plan, filter, *, causal):
+  """The filter as whole rows; of a causal one only those that it needs."""
   wide = jnp.promote_types(filter.dtype, jnp.float32)
-  rows = plan.rows(x.shape[1])
-  missing = rows * plan.row - x.shape[1]
-  signal = jnp.pad(x, ((0, 0), (0, missing), (0, 0)))
   points = plan.rows(filter.shape[0]) * plan.row if causal else plan.points
-  placed = reference.place(
+  return reference.place(
     filter.astype(wide), points, causal=causal, sign=plan.sign
   )
-  return signal, placed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _convolution(plan, signal, placed):
-  precision, wide = _precision(signal, placed)
-  response = analyse(plan, placed[None], precision, wide)
-  response = masked(plan, response)
-  spectrum = analyse(plan, signal, precision, wide)
-  product = multiply(spectrum, response)
-  return synthesise(plan, product, signal.shape[1], precision)
+def _convolution(plan, x, gate_in, placed):
+  precision, wide = _precision(x, placed)
+  response = masked(plan, analyse(plan, placed[None], precision))
+  signal = reference.gated(x, gate_in, wide)
+  product = multiply(analyse(plan, signal, precision), response)
+  return synthesise(plan, product, x.shape[1], precision)
 
 
-def _convolution_forward(plan, signal, placed):
-  return _convolution(plan, signal, placed), (signal, placed)
+def _convolution_forward(plan, x, gate_in, placed):
+  return _convolution(plan, x, gate_in, placed), (x, gate_in, placed)
 
 
 def _convolution_backward(plan, residuals, grad):
-  signal, placed = residuals
-  precision, wide = _precision(signal, placed)
-  response = masked(plan, analyse(plan, placed[None], precision, wide))
-  slope = analyse(plan, grad, precision, wide)
+  x, gate_in, placed = residuals
+  precision, wide = _precision(x, placed)
+  response = masked(plan, analyse(plan, placed[None], precision))
+  slope = analyse(plan, grad, precision)
   grad_signal = synthesise(
-    plan, multiply(slope, response, conjugate=True), signal.shape[1], precision
+    plan, multiply(slope, response, conjugate=True), x.shape[1], precision
   )
-  spectrum = analyse(plan, signal, precision, wide)
+  spectrum = analyse(plan, reference.gated(x, gate_in, wide), precision)
   product = multiply(slope, spectrum, conjugate=True)
   product = masked(plan, jnp.sum(product, 0, keepdims=True))
   grad_placed = synthesise(plan, product, placed.shape[0], precision)[0]
-  return grad_signal.astype(signal.dtype), grad_placed.astype(placed.dtype)
+  grad_x = reference.gated(grad_signal, gate_in, wide).astype(x.dtype)
+  grad_gate = gate_in
+  if gate_in is not None:
+    grad_gate = (grad_signal * x.astype(wide)).astype(gate_in.dtype)
+  return grad_x, grad_gate, grad_placed.astype(placed.dtype)
 
 
 _convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
-def _precision(signal, placed):
+def _precision(x, placed):
   """Precision of products, and the dtype that they accumulate in.
 
   Signals of 16 bits do with 11 bits and more in each factor (TF32 on a GPU,
   three passes of bfloat16 on a TPU); bfloat16 factors would not do: four
   products after another lose three times what rounding the output loses.
   """
-  wide = jnp.promote_types(jnp.result_type(signal, placed), jnp.float32)
-  small = jnp.finfo(signal.dtype).bits == 16
+  wide = jnp.promote_types(jnp.result_type(x, placed), jnp.float32)
+  small = jnp.finfo(x.dtype).bits == 16
   return (lax.Precision.HIGH if small else lax.Precision.HIGHEST), wide
 
 
-def analyse(plan, signal, precision, wide):
-  """Frequencies [batch, kept, .., 2, kept, channels] of real rows.
+def analyse(plan, signal, precision):
+  """Frequencies [batch, .., kept, 2, channels] of a real signal.
 
   Args:
     plan: a `Plan`.
-    signal: [batch, whole rows, channels].
+    signal: [batch, length, channels].
     precision: of the products.
-    wide: dtype of the frequencies.
   """
   batch, length, channels = signal.shape
-  rows = length // plan.row
+  rows, wide = plan.rows(length), signal.dtype
+  signal = jnp.pad(signal, ((0, 0), (0, rows * plan.row - length), (0, 0)))
   matrix = np.stack(plan.analysis(0), 1)[:, :, :rows]
   data = jnp.einsum(
     "jpn,bnm->bjpm",
     jnp.asarray(matrix, wide),
-    signal.astype(wide).reshape(batch, rows, plan.row * channels),
+    signal.reshape(batch, rows, plan.row * channels),
     precision=precision,
   )
   done = 1
@@ -125,7 +124,7 @@ def analyse(plan, signal, precision, wide):
 
 
 def synthesise(plan, frequencies, length, precision):
-  """The first `length` samples, whole rows, of what `analyse` returns."""
+  """The first `length` samples of what `analyse` returns."""
   batch, channels = frequencies.shape[0], frequencies.shape[-1]
   wide, data = frequencies.dtype, frequencies
   for s in range(len(plan.factors) - 1, 0, -1):
@@ -141,7 +140,7 @@ def synthesise(plan, frequencies, length, precision):
     done //= len(plan.kept[s - 1])
     data = _twiddle(plan, s - 1, data, done, channels, -1)
   real, imaginary = plan.synthesis(0)
-  rows = length // plan.row
+  rows = plan.rows(length)
   matrix = np.stack([real, -imaginary], -1)[:rows]
   kept = len(plan.kept[0])
   data = jnp.einsum(
@@ -150,7 +149,7 @@ def synthesise(plan, frequencies, length, precision):
     data.reshape(batch, kept, 2, plan.row * channels),
     precision=precision,
   )
-  return data.reshape(batch, length, channels)
+  return data.reshape(batch, rows * plan.row, channels)[:, :length]
 
 
 def multiply(a, b, *, conjugate=False):

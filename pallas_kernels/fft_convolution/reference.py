@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 
 
-def fft_convolution(x, filter, *, causal, frequency_mask):
-  """[batch, length, channels], float32 or wider: x convolved with filter.
+def fft_convolution(x, filter, *, gate_in, causal, frequency_mask):
+  """[batch, length, channels], float32 or wider: filter conv (gate_in * x).
 
-  See `api.fft_convolution`; gates and the skip are applied there.
+  See `api.fft_convolution`, which applies the skip and the gate of the output.
   """
   wide = jnp.promote_types(jnp.result_type(x, filter), jnp.float32)
   length = x.shape[1]
@@ -18,9 +18,15 @@ def fft_convolution(x, filter, *, causal, frequency_mask):
   spectrum = jnp.fft.rfft(placed, axis=0)
   if frequency_mask is not None:
     spectrum = spectrum * jnp.asarray(frequency_mask, wide)[:, None]
-  signal = jnp.fft.rfft(x.astype(wide), points, axis=1)
+  signal = jnp.fft.rfft(gated(x, gate_in, wide), points, axis=1)
   out = jnp.fft.irfft(signal * spectrum[None], points, axis=1)
   return out[:, :length].astype(wide)
+
+
+def gated(x, gate_in, wide):
+  """gate_in * x, not rounded to the dtype of its factors."""
+  x = x.astype(wide)
+  return x if gate_in is None else gate_in.astype(wide) * x
 
 
 def place(filter, points: int, *, causal: bool, sign: int):

@@ -4,6 +4,7 @@ import functools
 import math
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -300,7 +301,7 @@ def multiplications(jaxpr) -> int:
         shape[axis] for axis in contracted
       )
     times = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
-    for inner in jax.core.jaxprs_in_params(eqn.params):
+    for inner in jax.extend.core.jaxprs_in_params(eqn.params):
       total += times * multiplications(inner)
   return total
 
