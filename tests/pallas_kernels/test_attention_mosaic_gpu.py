@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pallas_kernels.flash_attention import api, mosaic_gpu, operands
-from pallas_kernels.flash_attention.mosaic_gpu import Blocks
+from pallas_kernels.flash_attention.mosaic_gpu.blocks import Blocks, default
 from tests.pallas_kernels import attention_contract as contract
 
 _CASE = functools.partial(
@@ -138,7 +138,7 @@ def test_tiles_are_checked():
 
 def test_default_tiles_fit_into_shared_memory():
   for dim, slopes in ((64, False), (64, True), (128, False), (128, True)):
-    blocks = mosaic_gpu.default_blocks(dim, dim, slopes)
+    blocks = default(dim, dim, slopes)
     steps = max(blocks.forward_k, blocks.dq_k, blocks.dkv_q)
     # Queries, outputs; keys and values of all stages; vectors.
     matrices = 2 * 128 + 2 * blocks.stages * steps

@@ -14,9 +14,6 @@ from pallas_kernels.flash_attention import operands as operands_lib
 from pallas_kernels.flash_attention.differentiable import differentiable
 from pallas_kernels.flash_attention.mosaic_gpu.backward import backward
 from pallas_kernels.flash_attention.mosaic_gpu.blocks import Blocks as Blocks
-from pallas_kernels.flash_attention.mosaic_gpu.blocks import (
-  default as default_blocks,
-)
 from pallas_kernels.flash_attention.mosaic_gpu.forward import forward
 from pallas_kernels.flash_attention.operands import Operands, Static
 

@@ -37,9 +37,8 @@ class Tile:
     machine, offset = self.problem.machine, self.problem.static.query_offset
     keys = machine.index(self.shape, 1 - self.query_axis)
     queries = machine.index(self.shape, self.query_axis)
-    # Or else the compiler keeps it, for all blocks, where registers are scarce.
-    places = jax.lax.optimization_barrier(keys - queries)
-    return places + (self.first_key - self.first_query - offset)
+    # Not (keys - queries) first: that would be kept in registers.
+    return (keys + (self.first_key - self.first_query - offset)) - queries
 
   def logits(self, products, slope):
     """(x, factor): scores to base 2 are x * factor, with a factor over 0."""
