@@ -10,11 +10,8 @@ import jax
 import jax.numpy as jnp
 
 
-def dynamic_convolution(
-  values, logits, *, segments, blocks=None, interpret=False
-):
-  """See `api.dynamic_convolution`; `blocks` and `interpret` mean nothing."""
-  del blocks, interpret
+def dynamic_convolution(values, logits, *, segments=None):
+  """See `api.dynamic_convolution`."""
   length, width = values.shape[1], logits.shape[-1]
   wide = jnp.promote_types(values.dtype, jnp.float32)
   real = None

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from pallas_kernels.dynamic_convolution import (
   choose,
   dynamic_convolution,
   implementations,
+  mosaic_tpu,
   triton,
 )
 
@@ -36,7 +38,10 @@ CASES = {
     4, 1, 32, 9, packed([(1, 4)], [(1, 2), (0, 2)]),
   ),
   "one position, one tap": (1, 1, 32, 1, None),
+  "two heads": (20, 2, 32, 3, packed([(1, 9), (2, 11)], [(1, 15), (0, 5)])),
 }  # fmt: skip
+
+MESH_CASE = "two heads"
 
 
 def arrays(case, seed=0):
@@ -99,6 +104,7 @@ class Contract:
   """What every backend promises."""
 
   implementation: str
+  dtypes = jnp.bfloat16, jnp.float16
 
   def run(self, values, logits, grad_out, segments, dtype=jnp.float32):
     args = [jnp.asarray(x, dtype) for x in (values, logits, grad_out)]
@@ -121,6 +127,8 @@ class Contract:
     ],
   )
   def test_short_floats_err_little_more_than_xla(self, case, dtype):
+    if dtype not in self.dtypes:
+      pytest.skip("refused, as another test asserts")
     *given, segments = arrays(case)
     given = [np.asarray(jnp.asarray(x, dtype), float) for x in given]
     given.append(segments)
@@ -247,6 +255,48 @@ class TestTriton(Contract):
       )  # fmt: skip
 
 
+class TestMosaicTpu(Contract):
+  implementation = "mosaic_tpu"
+  dtypes = (jnp.bfloat16,)
+
+  def test_blocks_take_what_they_need_of_their_neighbours(self):
+    """Three blocks to a row, the last of them partly past its end."""
+    rng = np.random.default_rng(0)
+    values, grad_out = rng.standard_normal((2, 1, 215, 1, 32))
+    logits = rng.standard_normal((1, 215, 1, 9))
+    segments = packed([(1, 90), (2, 10), (3, 94), (0, 1), (4, 20)])
+    values[segments == 0] = np.nan
+    run = lambda v, w: dynamic_convolution(
+      v, w, segments=segments, implementation="mosaic_tpu",
+      blocks=mosaic_tpu.Tiles(windows=1), interpret=True,
+    )  # fmt: skip
+    args = [jnp.asarray(x, jnp.float32) for x in (values, logits)]
+    out, pull = jax.jit(lambda *args: jax.vjp(run, *args))(*args)
+    found = out, *pull(jnp.asarray(grad_out, jnp.float32))
+    for x, exact in zip(found, slow(values, logits, grad_out, segments)):
+      assert error(x, exact) < 3e-6
+
+  def test_more_taps_than_lanes(self):
+    """Taps of 9 heads of width 17 take two registers' widths."""
+    rng = np.random.default_rng(0)
+    values, grad_out = rng.standard_normal((2, 1, 20, 9, 16))
+    given = values, rng.standard_normal((1, 20, 9, 17)), grad_out, None
+    for found, exact in zip(self.run(*given), slow(*given)):
+      assert error(found, exact) < 3e-6
+
+  def test_says_what_it_cannot_do(self):
+    x = jnp.ones((1, 8, 1, 32))
+    with pytest.raises(NotImplementedError, match="widths to 33"):
+      self.run(x, jnp.ones((1, 8, 1, 35)), x, None)
+    with pytest.raises(NotImplementedError, match="not float16"):
+      self.run(x, x[..., :3], x, None, dtype=jnp.float16)
+    with pytest.raises(NotImplementedError, match="do not fit"):
+      dynamic_convolution(
+        x, x[..., :3], implementation="mosaic_tpu", interpret=True,
+        blocks=mosaic_tpu.Tiles(vmem_bytes=1000),
+      )  # fmt: skip
+
+
 def test_what_does_not_fit_is_refused():
   x = jnp.ones((1, 8, 1, 32))
   with pytest.raises(ValueError, match="even"):
@@ -266,4 +316,27 @@ def test_nothing_in_nothing_out():
 
 def test_reference_is_chosen_where_nothing_was_measured():
   assert choose("cpu")[0] == "reference"
-  assert "reference" in implementations()
+  assert choose("gpu", "NVIDIA H200")[0] == "reference"
+  assert {"reference", "triton", "mosaic_tpu:interpret"} <= set(
+    implementations()
+  )
+
+
+@pytest.mark.parametrize("name", ["triton", "mosaic_tpu"])
+def test_a_kernel_under_a_mesh_is_the_kernel_alone(name):
+  """Rows over `data`, heads over `tensor`, and nothing is communicated."""
+  given = [np.asarray(x, np.float32) for x in arrays(MESH_CASE)[:3]]
+  segments = np.asarray(arrays(MESH_CASE)[3], np.int32)
+  alone = everything(*given, segments, name, True)
+  mesh = jax.make_mesh(
+    (2, 2), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
+  rows = jax.sharding.NamedSharding(mesh, P("data", None, "tensor", None))
+  given = [jax.device_put(x, rows) for x in given]
+  with jax.set_mesh(mesh):
+    program = everything.lower(*given, segments, name, True).compile()
+    together = program(*given, segments)
+  for a, b in zip(alone, together):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+  for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+    assert word not in program.as_text()
