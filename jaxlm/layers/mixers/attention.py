@@ -179,5 +179,5 @@ def _mendable(named=True):
     if not named:
       raise
     raise errors.UserError(
-      f"mixer.implementation: {error}. Leave it unset to have one chosen."
+      f"mixer.implementation: {error} (leave it unset to have one chosen)"
     ) from error
