@@ -84,10 +84,11 @@ def main(argv=None) -> int:
   """Prints the tables."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--target", nargs="*", choices=sorted(targets.TARGETS))
+  parser.add_argument("--case", default="", help="part of the name of a case")
   options = parser.parse_args(argv)
   found = {"cuda": [], "tpu": []}
   for name, target in cases.runs():
-    if options.target and target not in options.target:
+    if options.case not in name or target not in (options.target or [target]):
       continue
     if reason := aot.available(target):
       print(f"left out {name}: {reason}", file=sys.stderr)
