@@ -273,7 +273,7 @@ def _kernel(refs, chunk, way, interpret):
     first = (chunks - 1 - i if way.reverse else i) * chunk
     place = first + jnp.arange(chunk)
     documents, real = _documents(refs, place, length)
-    near, far = _ends(refs, first, chunk, length, way.reverse)
+    near, far = _ends(refs, held, first, chunk, length, way.reverse)
     goes_on = (near == held).astype(jnp.float32)
     state, *sums = (x * goes_on for x in carry)
     a = _rows(refs["a"], place, real, columns)
@@ -314,7 +314,7 @@ def _kernel(refs, chunk, way, interpret):
       sums[-1] += jnp.sum(b.astype(jnp.float32), 0)
     return far, state, *sums
 
-  start = [jnp.int32(0), jnp.zeros((columns, others), jnp.float32)]
+  start = [jnp.int32(1), jnp.zeros((columns, others), jnp.float32)]
   start += [jnp.zeros((others,), jnp.float32)] if ranked else []
   start += [jnp.zeros((columns,), jnp.float32)] if "total" in refs else []
   lax.fori_loop(0, chunks, step, tuple(start))
@@ -329,10 +329,10 @@ def _documents(refs, place, length):
   return jnp.abs(signed), signed > 0
 
 
-def _ends(refs, first, chunk, length, reverse):
+def _ends(refs, held, first, chunk, length, reverse):
   """Documents at the ends of a chunk: where a way enters and leaves it."""
   if "documents" not in refs:
-    return jnp.int32(1), jnp.int32(1)
+    return held, held
   last = jnp.minimum(first + chunk, length) - 1
   ends = [jnp.abs(plt.load(refs["documents"].at[i])) for i in (first, last)]
   return (ends[1], ends[0]) if reverse else (ends[0], ends[1])
