@@ -111,16 +111,28 @@ def _backward(static: Static, operands: Operands, out, lse, grad_out):
   lse = padded(lse, 2, call.rows)[..., None]
   grad_out = padded(grad_out, 1, call.rows)
 
+  def block(own):
+    """(weights, those kept, their gradients, pull, slope)."""
+    logits, pull, slope = _logits(call, terms, own)
+    weights = jnp.exp(jnp.where(call.seen(own), logits - lse, _HIDDEN))
+    grads = dot("bihd,bjhd->bhij", grad_out, call.spread(own["value"]))
+    if static.dropout_rate == 0.0:
+      return weights, weights, grads, pull, slope
+    keep = call.kept(own)
+    return weights, weights * keep, grads * keep, pull, slope
+
+  if operands.theta is not None:
+    # theta's gradient adds up whole rows, whose terms cancel: what rounded
+    # outputs leave of delta would show, so it is summed anew.
+    def add(total, own):
+      weights, _, grads, _, _ = block(own)
+      return total + jnp.sum(weights * grads, -1, keepdims=True), None
+
+    delta, _ = jax.lax.scan(add, jnp.zeros_like(delta), call.own)
+
   def step(carry, own):
     grad_query, grad_shared = carry
-    logits, pull, slope = _logits(call, terms, own)
-    seen = call.seen(own)
-    weights = jnp.exp(jnp.where(seen, logits - lse, _HIDDEN))
-    grads = dot("bihd,bjhd->bhij", grad_out, call.spread(own["value"]))
-    kept = weights
-    if static.dropout_rate > 0.0:
-      keep = call.kept(own)
-      kept, grads = weights * keep, grads * keep
+    weights, kept, grads, pull, slope = block(own)
     grads = weights * (grads - delta)
     if slope is not None:
       grads = grads * slope
