@@ -75,7 +75,11 @@ def _check(case, dtype, blocks):
   there = contract.reference_errors(case, jnp.dtype(dtype))
   over = {}
   for name, error in found.items():
-    slack = contract.ROUNDING * max(1.0, conditions.get(name, 1.0))
+    slack = contract.ROUNDING
+    if name == "slopes":
+      # Scores' gradients that cancel: delta's 16-bit output shows in their
+      # sum, which is small beside them. The other backends do better.
+      slack *= max(1.0, conditions["slopes"])
     if not error <= 2 * there[name] + slack:
       over[name] = (error, there[name])
   assert not over, f"errors, and the reference's: {over}"
