@@ -100,8 +100,14 @@ class Toeplitz:
     heads = self.values.shape[0]
     check_distances("Toeplitz", self.values.shape[1], queries, keys)
     rows = (heads, queries, queries + keys - 1)
-    rows = jnp.broadcast_to(_wide(self.values)[:, None], rows)
-    return skew(rows)[None]
+    place = jnp.arange(keys)[None] - jnp.arange(queries)[:, None] + queries - 1
+    return jax.lax.platform_dependent(
+      _wide(self.values)[None],
+      tpu=lambda values: values[:, :, place],  # see `skew`
+      default=lambda values: skew(jnp.broadcast_to(values[0][:, None], rows))[
+        None
+      ],
+    )
 
 
 @_pytree
@@ -250,7 +256,8 @@ def add(first, second):
 def skew(rows):
   """out[..., i, j] = rows[..., i, j - i + queries - 1].
 
-  Slices and reshapes alone, so that the gradient is no scatter.
+  Slices and reshapes alone, so that the gradient is no scatter; but a gather on
+  TPUs, whose compiler takes minutes over such reshapes.
 
   Args:
     rows: [..., queries, queries + keys - 1].
@@ -258,10 +265,22 @@ def skew(rows):
   Returns:
     [..., queries, keys].
   """
+  if rows.shape[-2] == 1:
+    return rows
+  return jax.lax.platform_dependent(rows, tpu=_gathered, default=_reshaped)
+
+
+def _gathered(rows):
+  queries, distances = rows.shape[-2:]
+  i = jax.lax.broadcasted_iota(jnp.int32, (queries, distances - queries + 1), 0)
+  j = jax.lax.broadcasted_iota(jnp.int32, i.shape, 1)
+  place = jnp.broadcast_to(j - i + queries - 1, (*rows.shape[:-1], i.shape[1]))
+  return jnp.take_along_axis(rows, place, axis=-1, mode="clip")
+
+
+def _reshaped(rows):
   *batch, queries, distances = rows.shape
   keys = distances - queries + 1
-  if queries == 1:
-    return rows
   # Without the first queries - 1 numbers, a row begins distances - 1 after
   # the one before.
   flat = rows.reshape(*batch, queries * distances)[..., queries - 1 : -1]
