@@ -58,6 +58,12 @@ def model_spec(
       "config.init_from to a workdir or a Hugging Face folder."
     )
   spec.setdefault("vocab_size", facts["vocab_size"])
+  if "towers" in spec:
+    facts = {**facts, "vocab_size": spec["vocab_size"]}
+    spec["towers"] = {
+      name: model_spec({"model": tower}, facts)
+      for name, tower in spec["towers"].items()
+    }
   if facts["vocab_size"] > spec["vocab_size"]:
     raise errors.UserError(
       f"The tokenizer has {facts['vocab_size']} tokens but the model only "
@@ -171,18 +177,45 @@ def check_features(objective, task: Task) -> None:
 def check_length(spec: Mapping[str, Any], task: Task) -> None:
   """Raises UserError if rows are longer than the position table."""
   length = task.batch_spec["inputs"].shape[1]
-  longest = spec["positions"].get("max_length")
-  if longest is not None and length > longest:
+  for name, tower in assembly.towers(spec).items():
+    longest = tower["positions"].get("max_length")
+    if longest is not None and length > longest:
+      where = f"config.model.towers.{name}" if name else "config.model"
+      raise errors.UserError(
+        f"config.data.length is {length} but {where}.positions has only "
+        f"max_length {longest}: shorten the rows or enlarge the table."
+      )
+
+
+def check_packing(model, data) -> None:
+  """Raises UserError if rows hold several documents and the model leaks."""
+  if not data.packs:
+    return
+  for part, reason in assembly.leaks(model).items():
     raise errors.UserError(
-      f"config.data.length is {length} but config.model.positions has only "
-      f"max_length {longest}: shorten the rows or enlarge the table."
+      f"{part} cannot read several documents in a row: {reason} Set "
+      "config.data.arrangement.max_per_row=1 (one document a row), or "
+      "config.data.arrangement=dict(kind='blocks') (running text)."
     )
 
 
 def flops_per_step(spec: Mapping[str, Any], params, task: Task) -> float:
-  """FLOPs of a step by the formula of `cost.formula_flops`."""
-  rows, length = task.batch_spec["inputs"].shape
+  """FLOPs of a step by the formula of `cost.formula_flops`, all towers."""
   sizes = {path: leaf.size for path, leaf in paths.flatten(params).items()}
+  total = 0.0
+  for name, tower in assembly.towers(spec).items():
+    start = f"{name}/" if name else ""
+    own = {
+      path.removeprefix(start): n
+      for path, n in sizes.items()
+      if path.startswith(start)
+    }
+    total += _tower_flops(tower, own, task)
+  return total
+
+
+def _tower_flops(spec, sizes, task):
+  rows, length = task.batch_spec["inputs"].shape
   body = sum(n for p, n in sizes.items() if p.startswith("stack/"))
   heads = sum(n for p, n in sizes.items() if p.startswith("heads_"))
   if {"masked_lm", "causal_lm"} & set(spec["heads"]):

@@ -106,7 +106,8 @@ def check(config: Mapping[str, Any], start=None) -> None:
   facts |= {"classes": ("a", "b")}
   spec = recipe.model_spec(config, facts, start and start.spec)
   spec["vocab_size"] = max(spec["vocab_size"], facts["vocab_size"])
-  recipe.build_model(spec, config)
+  model = recipe.build_model(spec, config)
+  recipe.check_packing(model, datasets.build(config["data"]))
   recipe.check_parts(config)
 
 

@@ -71,6 +71,7 @@ class Labelled:
   length: int = 128
   validation_share: float = 0.1
   classes: Sequence[str] = ()
+  packs = False  # a row is one text, or one pair
 
   def prepare(
     self,

@@ -67,6 +67,11 @@ class Packed:
   evaluation_corruption: Mapping[str, Any] | None = None
   rows_per_shard: int = caches.ROWS_PER_SHARD
 
+  @property
+  def packs(self) -> bool:
+    """Whether a row may hold documents that must not see each other."""
+    return arrangements.build(self.arrangement).packs
+
   def __post_init__(self):
     for name in ("length", "rows_per_shard"):
       value = getattr(self, name)

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm import errors
@@ -52,6 +53,9 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
   Raises:
     UserError: an unknown key, kind or field, or parts that do not fit.
   """
+  part = models.entry(_kind(spec)).build
+  if hasattr(part, "assemble"):  # made of several models
+    return part.assemble(spec, dtype=dtype, **given)
   _check_keys(spec)
   order = layer_order(spec)
   initializer = _initializer(spec.get("initializer", {}), len(order))
@@ -71,6 +75,7 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
     for name, head in spec.get("heads", {}).items()
   }
   inside = inside_mixers(spec)
+  _check_scores(spec)
   layers = [
     _layer(spec["layers"][name], inside, norm=make_norm, **with_dropout)
     for name in order
@@ -91,6 +96,39 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
   if spec["kind"] == "decoder":
     _check_causal(spec)
   return model
+
+
+def towers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """name -> spec of the models that a model is made of; {"": spec} where one.
+
+  The parameters of a tower lie under its name.
+  """
+  return dict(spec["towers"]) if "towers" in spec else {"": spec}
+
+
+def leaks(module: nn.Module) -> dict[str, str]:
+  """What keeps a model from reading several documents in a row.
+
+  Args:
+    module: a model, or any part.
+
+  Returns:
+    {class of a part: its `leaks`, one sentence}, empty where rows may be
+    packed.
+  """
+  found = {}
+  if isinstance(module, nn.Module):
+    if reason := getattr(module, "leaks", ""):
+      found[type(module).__name__] = reason
+    inner = [getattr(module, f.name) for f in dataclasses.fields(module)]
+    inner = [value for value in inner if value is not module.parent]
+  elif isinstance(module, Mapping):
+    inner = list(module.values())
+  else:
+    inner = list(module) if isinstance(module, list | tuple) else []
+  for value in inner:
+    found |= leaks(value)
+  return found
 
 
 def layer_order(spec: Mapping[str, Any]) -> tuple[str, ...]:
@@ -115,6 +153,15 @@ def layer_order(spec: Mapping[str, Any]) -> tuple[str, ...]:
       "dict(layer=dict(block=..., mixer=..., feedforward=...))."
     )
   return tuple(order[i % len(order)] for i in range(depth))
+
+
+def _kind(spec):
+  if "kind" not in spec:
+    raise errors.UserError(
+      "config.model has no 'kind', which every model needs; it has: "
+      f"{', '.join(sorted(spec))}."
+    )
+  return spec["kind"]
 
 
 def _check_keys(spec):
@@ -212,6 +259,20 @@ def shared_heads(spec: Mapping[str, Any]) -> dict[str, int]:
     if "heads" in layer["mixer"]
   }
   return {"heads": counts.pop()} if len(counts) == 1 else {}
+
+
+def _check_scores(spec):
+  kind = spec["positions"]["kind"]
+  if not position_parts.entry(kind).build.on_scores:
+    return
+  for name, layer in spec["layers"].items():
+    mixer = mixers.check(layer["mixer"])
+    if not getattr(mixers.entry(mixer).build, "adds_bias", False):
+      raise errors.UserError(
+        f"config.model.positions is '{kind}', which adds to attention scores, "
+        f"but config.model.layers.{name}.mixer is '{mixer}', which has none: "
+        "take learned, sinusoidal or no positions."
+      )
 
 
 def _check_causal(spec):

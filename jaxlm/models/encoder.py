@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         cache_length=cache_length,
       )
     )
-    x = self.embeddings.lookup(tokens, batch.get("types"))
+    x = self.embeddings.lookup(tokens, batch.get("types"), ctx)
     x = self.positions.at_input(x, ctx)
     x = x if self.input_norm is None else self.input_norm(x)
     x = self.drop(x, deterministic=not train)

@@ -125,7 +125,7 @@ class _Embedded(nn.Module):
   @nn.compact
   def __call__(self, x, ctx):
     ids = tiny.batch()["inputs"]
-    rows = self.part.project(self.part.lookup(ids))
+    rows = self.part.project(self.part.lookup(ids, None, ctx))
     return rows + x.astype(rows.dtype)
 
 

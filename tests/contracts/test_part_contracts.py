@@ -50,16 +50,18 @@ def test_shape_and_dtype(case):
 
 @every_case
 def test_padding_and_other_documents_do_not_leak(case):
+  """A part that says what `leaks` need only be safe from padding."""
   x = np.array(inputs())
   pads = tiny.SEGMENTS == 0
-  second = tiny.SEGMENTS == 2
+  leaks = getattr(case.part(), "leaks", "")
+  second = (tiny.SEGMENTS == 2) & (not leaks)
   x[pads | second] += 3.0 * x[::-1, ::-1][pads | second]
   moved = case.module().apply(variables(case), x, tiny.context())
   still = ~pads & ~second
   np.testing.assert_allclose(
     np.asarray(moved)[still], np.asarray(plain(case))[still], atol=1e-5
   )
-  assert not np.allclose(
+  assert leaks or not np.allclose(
     np.asarray(moved)[second], np.asarray(plain(case))[second], atol=1e-2
   )
 

@@ -3,6 +3,7 @@
 An arrangement is a frozen dataclass with
 
   sentences: whether it needs documents cut into sentences.
+  packs: whether a row may hold documents that must not see each other.
   plan(pieces, frame, width) -> Plan
 
 of at least one document, and decides from lengths alone; tokens are copied

@@ -26,6 +26,7 @@ class Blocks:
   """
 
   unit: str = "sentences"
+  packs = False  # documents of a row see each other
 
   def __post_init__(self):
     if self.unit not in _UNITS:

@@ -26,6 +26,11 @@ class Chunks:
   cross_document: bool = True
   sentences = False
 
+  @property
+  def packs(self) -> bool:
+    """Whether documents of a row are kept apart."""
+    return not self.cross_document
+
   def plan(self, pieces, frame, width) -> _plan.Plan:
     """Cuts.
 

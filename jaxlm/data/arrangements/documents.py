@@ -25,6 +25,11 @@ class Documents:
   max_per_row: int = 0
   sentences = False
 
+  @property
+  def packs(self) -> bool:
+    """Whether a row may hold several documents."""
+    return self.max_per_row != 1
+
   def plan(self, pieces, frame, width) -> _plan.Plan:
     """Packs.
 

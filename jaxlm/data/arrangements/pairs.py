@@ -30,12 +30,19 @@ class Pairs:
     short_seq_prob: share of documents whose pairs are cut to a random length.
     passes: times that pairs are made of all documents, each time others.
     seed: seed of the draws.
+    max_per_row: pairs a row holds at most; 0 for no limit.
   """
 
   short_seq_prob: float = 0.1
   passes: int = 1
   seed: int = 0
+  max_per_row: int = 0
   sentences = True
+
+  @property
+  def packs(self) -> bool:
+    """Whether a row may hold several pairs."""
+    return self.max_per_row != 1
 
   def __post_init__(self):
     if not 0 <= self.short_seq_prob <= 1:
@@ -69,7 +76,7 @@ class Pairs:
         for pair in builder.of_document(document, rng):
           made.extend(pair)
     made = np.asarray(made, np.int64).reshape(-1, 5)
-    return _packed(made, frame, width)
+    return _packed(made, frame, width, self.max_per_row)
 
 
 class Builder:
@@ -144,9 +151,10 @@ class Builder:
     return (a[0], a[1] - a[0]), (b[0], b[1] - b[0])
 
 
-def _packed(made, frame, width):
+def _packed(made, frame, width, max_per_row):
   """Packs pairs; each is two spans of one segment."""
-  packed = packing.pack(made[:, 1] + made[:, 3] + frame.pair, width)
+  lengths = made[:, 1] + made[:, 3] + frame.pair
+  packed = packing.pack(lengths, width, max_per_row)
   pairs = made[packed.items]
   count = len(pairs)
   label = np.full((count, 2), _plan.NONE, np.int8)

@@ -52,8 +52,12 @@ class TokenEmbeddings(nn.Module):
         self.param_dtype,
       )
 
-  def lookup(self, tokens, types=None):
-    """tokens, types [batch, length] -> [batch, length, features]."""
+  def lookup(self, tokens, types=None, ctx=None):
+    """tokens, types [batch, length] -> [batch, length, features].
+
+    `ctx` tells embeddings that look at neighbours where documents end.
+    """
+    del ctx
     # Gather, then cast: the gradient of a row is a sum over tokens, and a
     # bfloat16 sum stops growing after some hundreds of them.
     x = self.table[tokens].astype(self.dtype)

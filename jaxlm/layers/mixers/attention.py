@@ -1,6 +1,7 @@
 """Multi-head softmax attention (Vaswani et al., arXiv:1706.03762)."""
 
 import contextlib
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -41,6 +42,8 @@ class Attention(nn.Module):
       device and shape. Steps that a kernel has no part in (initialising,
       decoding with kept keys, keeping probabilities) run on XLA's own code.
   """
+
+  adds_bias: ClassVar[bool] = True
 
   heads: int
   width: int

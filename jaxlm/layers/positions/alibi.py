@@ -1,5 +1,7 @@
 """ALiBi: a penalty on the score that grows with distance."""
 
+from typing import ClassVar
+
 from jaxlm.layers.positions import positions
 from jaxlm.layers.positions.base import Positions
 from pallas_kernels.flash_attention import bias
@@ -12,6 +14,8 @@ class Alibi(Positions):
   Attributes:
     heads: attention heads of every layer.
   """
+
+  on_scores: ClassVar[bool] = True
 
   heads: int
 

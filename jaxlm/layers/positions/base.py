@@ -1,10 +1,19 @@
 """The hooks by which a position method reaches the model."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 
 
 class Positions(nn.Module):
-  """Does nothing at every hook; a method overrides the ones that it needs."""
+  """Does nothing at every hook; a method overrides the ones that it needs.
+
+  Attributes:
+    on_scores: whether `prepare` adds to `ctx.bias`, so that every mixer must
+      be one that adds it to its scores.
+  """
+
+  on_scores: ClassVar[bool] = False
 
   def at_input(self, x, ctx):
     """Changes the embeddings [batch, length, features]."""

@@ -1,5 +1,7 @@
 """T5's relative positions: a learned score for each bucket of distances."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -22,6 +24,8 @@ class RelativeBuckets(Positions):
     max_distance: distances from here on share the last bucket.
     bidirectional: whether keys after the query have buckets of their own.
   """
+
+  on_scores: ClassVar[bool] = True
 
   heads: int
   buckets: int = 32
