@@ -351,7 +351,11 @@ def _data(config, start, workdir, report) -> Prepared:
 
 
 def _exported(workdir, report) -> Mapping[str, Any]:
-  facts = export(workdir, workdir / "export")
+  try:
+    facts = export(workdir, workdir / "export")
+  except interop.NotExportable as reason:  # the run itself is done and kept
+    report(f"Not exported: {reason}")
+    return {}
   report(
     f"Exported to {workdir / 'export'}; after reloading, logits differ by at "
     f"most {facts['largest_difference']:.2g}."

@@ -40,6 +40,10 @@ ROLES = (
 )
 
 
+class NotExportable(UserError):
+  """A model for which no file of another program exists."""
+
+
 def role(name: str, head: Mapping[str, Any]) -> str:
   """What a head is in an exported folder: its kind, or 'next_sentence'."""
   if name == "next_sentence" and head.get("kind") == "classify":
@@ -51,19 +55,19 @@ def roles(spec: Mapping[str, Any]) -> dict[str, str]:
   """role -> the name of the head in the spec.
 
   Raises:
-    UserError: a head that no exported folder can hold, or two of one role.
+    NotExportable: a head that no exported folder can hold, or two of one role.
   """
   found: dict[str, str] = {}
   for name, head in spec.get("heads", {}).items():
     place = role(name, head)
     if place not in ROLES:
-      raise UserError(
+      raise NotExportable(
         f"config.model.heads.{name} is of kind '{place}', which cannot be "
         f"exported. Heads that can: {', '.join(ROLES)}. Leave it out of the "
         "exported model."
       )
     if place in found:
-      raise UserError(
+      raise NotExportable(
         f"config.model.heads has two heads of kind '{place}' ({found[place]} "
         f"and {name}); an exported folder holds one. Leave one of them out."
       )

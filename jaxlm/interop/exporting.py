@@ -140,7 +140,7 @@ def _compared(folder, plan, tokenizer) -> dict[str, Any]:
     pad_id=0 if pad is None else pad,
   )
   # Scanned: a deep model then compiles as fast as a shallow one.
-  spec = {**plan.spec, "stack": {"kind": layout.SCANNED}}
+  spec = layout.quick(plan.spec)
   before = comparing.outputs(spec, layout.tree(plan.arrays, spec), batch)
   dtype = plan.arrays["embeddings/table"].dtype
   again = import_folder(folder, dtype=dtype)

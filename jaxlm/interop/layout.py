@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm import paths
-from jaxlm.errors import UserError
 from jaxlm.layers.stacks.arrangement import scanned, unrolled
 from jaxlm.models import assembly
 
@@ -25,7 +24,7 @@ def shapes(spec: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
   Raises:
     UserError: an unknown key, kind or field, or parts that do not fit.
   """
-  model = assembly.build({**spec, "stack": {"kind": UNROLLED}})
+  model = assembly.build(_with_stack(spec, SCANNED, UNROLLED))
   batch = {"inputs": jnp.zeros((1, 2), jnp.int32)}
   tree = jax.eval_shape(
     lambda key: nn.meta.unbox(model.init(key, batch)["params"]),
@@ -44,32 +43,44 @@ def flat(
     spec: its `stack` and `order` say how.
   """
   nested = jax.tree.map(_host, nn.meta.unbox(params))
-  if stack_kind(spec) == SCANNED:
-    nested = unrolled(nested, assembly.layer_order(spec))
-  return paths.flatten(nested)
+  return paths.flatten(_arranged(nested, spec, unrolled))
 
 
 def tree(arrays: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
   """Parameters as `spec` keeps them; the inverse of `flat`."""
-  nested = paths.unflatten(arrays)
-  if stack_kind(spec) == SCANNED:
-    return scanned(nested, assembly.layer_order(spec))
-  return nested
+  return _arranged(paths.unflatten(arrays), spec, scanned)
 
 
 def stack_kind(spec: Mapping[str, Any]) -> str:
-  """'sequential' or 'scan'.
+  """The kind of the stack; all but 'scan' keep layers one by one."""
+  return spec.get("stack", {}).get("kind", UNROLLED)
 
-  Raises:
-    UserError: a stack that keeps its parameters in another way.
-  """
-  kind = spec.get("stack", {}).get("kind", UNROLLED)
-  if kind not in (UNROLLED, SCANNED):
-    raise UserError(
-      f"config.model.stack is of kind '{kind}', whose parameters cannot be "
-      f"told apart layer by layer; '{UNROLLED}' and '{SCANNED}' can."
-    )
-  return kind
+
+def quick(spec: Mapping[str, Any]) -> dict[str, Any]:
+  """The spec with loops over its equal layers, which compile faster."""
+  return _with_stack(spec, UNROLLED, SCANNED)
+
+
+def _with_stack(spec, kind, other):
+  """The spec with stacks of another kind in place of those of `kind`."""
+  if "towers" in spec:
+    towers = spec["towers"].items()
+    parts = {name: _with_stack(part, kind, other) for name, part in towers}
+    return {**spec, "towers": parts}
+  if stack_kind(spec) != kind:
+    return dict(spec)
+  return {**spec, "stack": {**spec.get("stack", {}), "kind": other}}
+
+
+def _arranged(nested, spec, rearrange):
+  """The scanned stacks of all towers, rearranged."""
+  made = dict(nested)
+  for name, tower in assembly.towers(spec).items():
+    if stack_kind(tower) != SCANNED:
+      continue
+    own = rearrange(made[name] if name else made, assembly.layer_order(tower))
+    made = {**made, name: own} if name else own
+  return made
 
 
 def _host(leaf) -> np.ndarray:

@@ -13,6 +13,7 @@ from jaxlm.interop import families, layout, names
 from jaxlm.interop.families import general
 from jaxlm.interop.families.base import Found
 from jaxlm.interop.settings import Settings
+from jaxlm.models import models
 
 # The head that names the class of a folder with several.
 _MAIN = (
@@ -57,9 +58,12 @@ def plan(
   """Takes the first family that computes the same as the model.
 
   Raises:
-    UserError: there is none, or parameters, labels or vocabulary do not
-      belong to the model.
+    NotExportable: there is none.
+    UserError: parameters, labels or vocabulary do not belong to the model.
   """
+  part = models.entry(model["kind"]).build
+  if hasattr(part, "exported"):  # one tower of several
+    model, params = part.exported(model, params)
   arrays = layout.flat(params, model)
   spec, arrays = _completed(model, arrays, tokenizer)
   _check_arrays(arrays, layout.shapes(spec))
@@ -75,7 +79,7 @@ def plan(
     made.config.update(_common(made, labels, tokenizer))
     return made
   reason = reasons.pop(general.MODEL_TYPE)
-  raise UserError(
+  raise description_lib.NotExportable(
     f"This model cannot be exported: {reason}. No class of transformers "
     f"computes it either ({nearest(reasons)})."
   )
