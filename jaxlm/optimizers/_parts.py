@@ -113,3 +113,38 @@ def scale_by_schedule(
     return updates, ScheduleState(optax.safe_increment(state.count))
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def split(
+  chosen: Callable[[str, Any], bool],
+  first: optax.GradientTransformation,
+  rest: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """`first` for the parameters that are chosen by (path, leaf), else `rest`.
+
+  Both see flat dicts {path: leaf}, so that paths keep their names.
+  """
+  parts = (
+    optax.with_extra_args_support(first),
+    optax.with_extra_args_support(rest),
+  )
+
+  def shares(tree):
+    halves: tuple[dict, dict] = ({}, {})
+    for path, leaf in paths.flatten(tree).items():
+      halves[0 if chosen(path, leaf) else 1][path] = leaf
+    return halves
+
+  def init(params):
+    return tuple(tx.init(own) for tx, own in zip(parts, shares(params)))
+
+  def update(updates, state, params=None, **extra):
+    held = (None, None) if params is None else shares(params)
+    new, states = {}, []
+    for tx, own, at, mine in zip(parts, shares(updates), state, held):
+      found, at = tx.update(own, at, mine, **extra)
+      new |= found
+      states.append(at)
+    return paths.like(updates, new), tuple(states)
+
+  return optax.GradientTransformationExtraArgs(init, update)

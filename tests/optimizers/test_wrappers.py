@@ -311,3 +311,102 @@ def test_lamb_scales_scanned_layers_one_by_one():
   tx = build(kind="lamb")
   found = walk(tx, both, grad, 2)["loop"]["kernel"]
   same(found[0], walk(tx, layer, grad, 2)["kernel"], 1e-6)
+
+
+# Muon
+
+
+def test_muon_is_that_of_optax_and_makes_momentum_orthogonal():
+  params = {"stack": {"kernel": draw(6, 4)}, "table": draw(5, 4)}
+  grad = lambda p: jax.tree.map(jnp.sin, p)
+  mine = build(kind="muon", weight_decay=0.0)
+  theirs = optax.with_extra_args_support(
+    optax.contrib.muon(0.1, consistent_rms=0.2)
+  )
+  alone = {"kernel": params["stack"]["kernel"]}
+  found = walk(mine, params, grad)
+  same(found["stack"], walk(theirs, alone, grad), 1e-6)
+  adam = walk(build(kind="adamw", weight_decay=0.0), params, grad)
+  same(found["table"], adam["table"], 1e-6)
+  step, _ = mine.update(params, mine.init(params), params)
+  values = jnp.linalg.svd(step["stack"]["kernel"], compute_uv=False)
+  # The iteration's five steps leave singular values around 1.
+  np.testing.assert_allclose(values / (0.1 * 0.2 * 6**0.5), 1.0, atol=0.35)
+
+
+def test_muon_treats_scanned_layers_one_by_one():
+  layers = [draw(6, 4), 3.0 * draw(6, 4, seed=1)]
+  tx = build(kind="muon")
+  grad = lambda p: jax.tree.map(jnp.sin, p)
+  both = {"stack": {"loop": {"kernel": jnp.stack(layers)}}}
+  found = walk(tx, both, grad)["stack"]["loop"]["kernel"]
+  for i, layer in enumerate(layers):
+    alone = walk(tx, {"stack": {"kernel": layer}}, grad)["stack"]["kernel"]
+    same(found[i], alone, 1e-6)
+
+
+# Sophia
+
+
+def test_sophia_is_a_clipped_newton_step_where_the_curvature_is_known():
+  curvature = jnp.float32([1.0, 4.0])
+  tx = build(kind="sophia", gamma=1.0, b1=0.0, b2=0.0, interval=1, clip=2.0)
+  params = {"x": jnp.float32([1.0, 2.0])}
+  grad = lambda p: {"x": curvature * p["x"]}
+  state = tx.init(params)
+  # The first curvature comes after the first step, which is a sign.
+  step, state = tx.update(grad(params), state, params, grad_fn=grad)
+  np.testing.assert_allclose(step["x"], [-0.2, -0.2], rtol=1e-6)
+  step, state = tx.update(grad(params), state, params, grad_fn=grad)
+  np.testing.assert_allclose(step["x"], [-0.1, -0.2], rtol=1e-6)
+
+
+# Decay to the start
+
+
+def test_prior_decay_pulls_matrices_back_to_where_they_began():
+  start = {"kernel": draw(3, 4), "bias": draw(4)}
+  tx = build(
+    kind="prior_decay",
+    weight_decay=0.5,
+    base=dict(kind="adamw", weight_decay=0),
+  )
+  state = tx.init(start)
+  moved = jax.tree.map(lambda x: x + 1.0, start)
+  zero = jax.tree.map(jnp.zeros_like, start)
+  step, _ = tx.update(zero, state, moved)
+  np.testing.assert_allclose(step["kernel"], -0.1 * 0.5 * 1.0, rtol=1e-6)
+  assert (step["bias"] == 0).all()
+  step, _ = tx.update(zero, state, start)
+  assert (step["kernel"] == 0).all()
+
+
+# Batch-size warm-up
+
+
+def test_updates_take_the_mean_of_more_and_more_batches():
+  params, base = {"kernel": draw(3, 4)}, dict(kind="adamw", eps=1e-6)
+  tx = build(kind="accumulate", base=base, every=[(0, 1), (2, 2), (4, 3)])
+  grads = [{"kernel": draw(3, 4, seed=s)} for s in range(7)]
+  mean = lambda *g: jax.tree.map(lambda *x: sum(x) / len(x), *g)
+  groups = [grads[0], grads[1], mean(*grads[2:4]), mean(*grads[4:7])]
+  state, found = tx.init(params), params
+  moved = []
+  for g in grads:
+    step, state = tx.update(g, state, found)
+    moved.append(bool(jnp.any(step["kernel"] != 0)))
+    found = optax.apply_updates(found, step)
+  assert moved == [True, True, False, True, False, False, True]
+  plain, expected = build(**base), params
+  state = plain.init(params)
+  for g in groups:
+    step, state = plain.update(g, state, expected)
+    expected = optax.apply_updates(expected, step)
+  same(found, expected, 1e-6)
+
+
+def test_stages_begin_at_0_and_rise():
+  base = dict(kind="adamw")
+  for every in ([(5, 1)], [(0, 1), (0, 2)], 0, [(0, 0)]):
+    with pytest.raises(UserError, match="config.optimizer.every"):
+      build(kind="accumulate", base=base, every=every)

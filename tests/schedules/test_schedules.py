@@ -46,6 +46,16 @@ def test_wsd():
   assert rates([99], kind="wsd", decay=0) == [2]
 
 
+def test_inverse_sqrt():
+  got = rates([5, 10, 40, 90], kind="inverse_sqrt", warmup=10)
+  np.testing.assert_allclose(got, [1, 2, 1, 2 / 3], rtol=1e-6)
+  cooled = rates([40, 80, 90, 100], kind="inverse_sqrt", warmup=10, cooldown=20)
+  np.testing.assert_allclose(
+    cooled, [1, 2 / 8**0.5, 1 / 3, 0], rtol=1e-6, atol=1e-6
+  )
+  assert rates([0, 1, 4], kind="inverse_sqrt") == [2, 2, 1]
+
+
 @pytest.mark.parametrize("kind", schedules.kinds())
 def test_every_schedule_is_float32_traced_or_not(kind):
   schedule = schedules.build(
