@@ -77,6 +77,14 @@ def _cast(tree):
   )
 
 
+def clipped(grads, limit: float):
+  """Gradients scaled down to a global norm of `limit`; 0 is off."""
+  if not limit:
+    return grads
+  factor = limit / jnp.maximum(optax.tree.norm(grads), limit)
+  return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
+
+
 def scaled(learning_rate, factor: float):
   """The schedule or number times `factor`."""
   if callable(learning_rate):

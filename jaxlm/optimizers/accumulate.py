@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlm import errors
-from jaxlm.optimizers import optimizers
+from jaxlm.optimizers import _parts, optimizers
 from jaxlm.types import Array
 
 
@@ -87,10 +87,7 @@ def accumulate(
       mean = jax.tree.map(
         lambda s, u: (s / held).astype(u.dtype), sums, updates
       )
-      if clip_norm:
-        norm = optax.tree.norm(mean)
-        factor = clip_norm / jnp.maximum(norm, clip_norm)
-        mean = jax.tree.map(lambda g: g * factor.astype(g.dtype), mean)
+      mean = _parts.clipped(mean, clip_norm)
       new, inner = tx.update(mean, state.base, params, **extra)
       return new, jax.tree.map(jnp.zeros_like, sums), inner
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxlm import errors
-from jaxlm.optimizers import optimizers
+from jaxlm.optimizers import _parts, optimizers
 from jaxlm.types import Array
 
 
@@ -79,24 +79,25 @@ def sam(
 
     def climbed(grads):
       step = perturbation(grads, params, rho, adaptive=adaptive, eta=eta)
-      # Wide: a small step would be lost in bfloat16 weights.
-      there = jax.tree.map(lambda p, e: p.astype(e.dtype) + e, params, step)
-      found = grad_fn(there)
-      return jax.tree.map(lambda f, g: f.astype(g.dtype), found, grads)
+      return gradient_at(grad_fn, params, step, grads)
 
     if interval == 1:
       grads = climbed(updates)
     else:
       due = state.count % interval == 0
       grads = jax.lax.cond(due, climbed, lambda grads: grads, updates)
-    if clip_norm:
-      norm = optax.tree.norm(grads)
-      factor = clip_norm / jnp.maximum(norm, clip_norm)
-      grads = jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
+    grads = _parts.clipped(grads, clip_norm)
     new, inner = tx.update(grads, state.base, params, grad_fn=grad_fn, **extra)
     return new, SamState(optax.safe_increment(state.count), inner)
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def gradient_at(grad_fn, params, step, like):
+  """The gradient at params + step, in the dtypes of `like`."""
+  # Wide: a small step would be lost in bfloat16 weights.
+  there = jax.tree.map(lambda p, e: p.astype(e.dtype) + e, params, step)
+  return jax.tree.map(lambda f, g: f.astype(g.dtype), grad_fn(there), like)
 
 
 def perturbation(grads, params, rho, *, adaptive=False, eta=0.0):

@@ -5,6 +5,7 @@ function of the whole batch's data, so they are known before the microbatches
 run, and each microbatch adds its share of the one loss.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -53,7 +54,8 @@ def make_train_step(
     objective: see docs/design.md.
     tx: an optax transformation. It is given `value` (the loss), `obj_fn`
       (params -> loss on this batch), `grad_fn` (params -> its gradient, not
-      clipped) and `schedule_step`; closures that nobody calls cost nothing.
+      clipped), `fisher_fn` (params, rows -> `fisher`) and `schedule_step`;
+      closures that nobody calls cost nothing.
     schedule: schedule step -> learning rate, for the metrics.
     microbatches: parts of the batch that run one after the other.
     clip_norm: largest global gradient norm; 0 is off.
@@ -90,6 +92,9 @@ def make_train_step(
       value=loss,
       obj_fn=lambda params, *_: run(params)[0][0],
       grad_fn=lambda params, *_: run(params)[1],
+      fisher_fn=functools.partial(
+        fisher, model, objective, state.extra, batch, mesh=mesh
+      ),
       schedule_step=clock.schedule_step,
     )
     params = optax.apply_updates(state.params, updates)
@@ -186,6 +191,55 @@ def make_value_and_grad(
     return (loss, (extra, named | means(metrics))), grads
 
   return run
+
+
+def fisher(model, objective, extra, batch, params, rows=0, *, mesh=None):
+  """The empirical Fisher information's diagonal, a tree like `params`.
+
+  The mean over rows of the squared gradient of a row's own log-likelihood
+  (the sum of its losses), without dropout.
+
+  Args:
+    model: a Linen module.
+    objective: see docs/design.md.
+    extra: mutable collections of the model.
+    batch: [rows, ...] arrays.
+    params: where gradients are taken.
+    rows: so many rows, evenly spread over the batch; 0 takes all. Rounded up
+      to what divides the batch and keeps every device of its axes busy.
+    mesh: of the devices.
+  """
+  at_once = 1 if mesh is None else sharding.batch_ways(mesh)
+  total = batch["inputs"].shape[0]
+  count = next(
+    n
+    for n in range(min(rows or total, total), total + 1)
+    if total % n == 0 and n % at_once == 0
+  )
+  step = total // count
+  chosen = {
+    k: v.reshape(count, step, *v.shape[1:])[:, 0] for k, v in batch.items()
+  }
+
+  def likelihood(params, row):
+    one = {key: value[None] for key, value in row.items()}
+    outcome = objective(
+      model, {"params": params, **extra}, one, None, train=False
+    )
+    return sum(
+      objective.coefficients.get(name, 1.0) * value
+      for name, value in outcome.sums.items()
+    )
+
+  def add(total, part):
+    grads = jax.vmap(jax.grad(likelihood), (None, 0))(params, part)
+    squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g), axis=0), grads)
+    return jax.tree.map(jnp.add, total, _float32(squares)), None
+
+  parts = split_batch(chosen, count // at_once, mesh)
+  zeros = _float32(jax.tree.map(jnp.zeros_like, params))
+  sums, _ = jax.lax.scan(add, zeros, parts)
+  return jax.tree.map(lambda x: x / count, sums)
 
 
 def gather(tree, places):

@@ -19,6 +19,9 @@ GIVEN = dict(
   value=jnp.float32(1.0),
   obj_fn=lambda params, *_: 0.5 * optax.tree.norm(params, squared=True),
   grad_fn=lambda params, *_: params,
+  fisher_fn=lambda params, rows: jax.tree.map(
+    lambda p: jnp.square(p.astype(jnp.float32)), params
+  ),
 )
 FOREIGN = dict(another=jnp.float32(3.0))
 
@@ -92,7 +95,7 @@ def test_states_are_float32_and_stable(kind, dtype, params):
   assert shape(state) == shape(tx.init(params))
   assert shape(new) == shape(params)
   kinds = {leaf.dtype for leaf in jax.tree.leaves(state)}
-  assert kinds <= {jnp.dtype(d) for d in ("float32", "int32", "uint8")}
+  assert kinds <= {jnp.dtype(d) for d in ("float32", "int32", "uint8", "bool")}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,15 @@ import pytest
 
 from jaxlm import paths
 from jaxlm.errors import UserError
-from jaxlm.optimizers import _quantised, galore, layer_decay, optimizers, sam
+from jaxlm.optimizers import (
+  _quantised,
+  fsam,
+  galore,
+  gradnormlorp,
+  layer_decay,
+  optimizers,
+  sam,
+)
 
 
 def build(**spec):
@@ -410,3 +418,146 @@ def test_stages_begin_at_0_and_rise():
   for every in ([(5, 1)], [(0, 1), (0, 2)], 0, [(0, 0)]):
     with pytest.raises(UserError, match="config.optimizer.every"):
       build(kind="accumulate", base=base, every=every)
+
+
+# FSAM
+
+
+def squares(p, rows):
+  """A Fisher that is known: the square of the weights."""
+  del rows
+  return jax.tree.map(jnp.square, p)
+
+
+def step_of(tx, params, grad, **extra):
+  seen = []
+  spy = lambda p: seen.append(p) or grad(p)
+  step, state = tx.update(
+    grad(params), tx.init(params), params, grad_fn=spy, fisher_fn=squares
+  )
+  return step, state, jax.tree.map(lambda a, b: a - b, seen[0], params)
+
+
+def test_fsam_perturbs_the_largest_of_the_fisher_alone():
+  params = {"a": jnp.float32([1.0, -4.0]), "b": jnp.float32([[3.0], [0.5]])}
+  grad = lambda p: jax.tree.map(lambda x: 2.0 * x, p)
+  base = dict(kind="adamw", weight_decay=0.0)
+  tx = build(kind="fsam", rho=0.3, keep=0.5, base=base)
+  _, state, moved = step_of(tx, params, grad)
+  assert state.mask["a"].tolist() == [False, True]
+  assert state.mask["b"].tolist() == [[True], [False]]
+  size = 2.0 * float(optax.tree.norm(params))  # of the whole gradient
+  np.testing.assert_allclose(moved["a"], [0, 0.3 * -8 / size], atol=1e-6)
+  np.testing.assert_allclose(moved["b"], [[0.3 * 6 / size], [0]], atol=1e-6)
+  whole = build(kind="fsam", rho=0.3, renormalize=True, base=base)
+  _, _, moved = step_of(whole, params, grad)
+  assert float(optax.tree.norm(moved)) == pytest.approx(0.3, rel=1e-5)
+
+
+def test_fsam_is_sam_with_all_and_its_base_with_none():
+  params = {"a": draw(5), "b": draw(3, 2)}
+  grad = lambda p: jax.tree.map(jnp.sin, p)
+  base = dict(kind="adamw")
+
+  def end(tx):
+    state, p = tx.init(params), params
+    for _ in range(3):
+      given = dict(grad_fn=grad, fisher_fn=squares)
+      updates, state = tx.update(grad(p), state, p, **given)
+      p = optax.apply_updates(p, updates)
+    return p
+
+  every = end(build(kind="fsam", keep=1.0, base=base))
+  same(every, end(build(kind="sam", base=base)))
+  same(end(build(kind="fsam", keep=0.0, base=base)), end(build(**base)))
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.37, 0.9])
+def test_the_share_that_is_kept_is_exact_without_ties(keep):
+  tree = {"a": jnp.square(draw(300)), "b": jnp.square(draw(70, 10, seed=1))}
+  mask = fsam.largest(tree, keep)
+  values = np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+  kept = np.concatenate([np.ravel(x) for x in jax.tree.leaves(mask)])
+  assert kept.sum() == int(keep * 1000)
+  assert values[kept].min() > values[~kept].max()
+
+
+def test_zeros_are_never_kept():
+  tree = {"a": jnp.float32([0.0, 0.0, 0.0, 2.0])}
+  assert fsam.largest(tree, 0.75)["a"].tolist() == [False] * 3 + [True]
+  zeros = {"a": jnp.zeros(4)}
+  assert not fsam.largest(zeros, 0.5)["a"].any()
+
+
+# GradNormLoRP
+
+
+def normalised(v, g):
+  return g * v / jnp.linalg.norm(v, axis=-2, keepdims=True)
+
+
+def test_its_gradients_are_those_of_the_normalised_matrix():
+  w, slope = draw(5, 3), draw(5, 3, seed=1)
+  g = jnp.linalg.norm(w, axis=0, keepdims=True)
+  loss = lambda v, g: jnp.sum(jnp.sin(normalised(v, g)) * slope)
+  direction, magnitude = gradnormlorp.gradients(
+    w, jax.grad(lambda w: jnp.sum(jnp.sin(w) * slope))(w)
+  )
+  expected = jax.grad(loss, (0, 1))(w, g)
+  same((direction, magnitude), expected, 2e-6)
+  np.testing.assert_allclose(jnp.sum(direction * w, 0), 0, atol=2e-6)
+
+
+def test_one_step_by_hand():
+  """Adam's first step is a sign, in the subspace and of the magnitudes."""
+  params = {"kernel": draw(5, 6), "bias": draw(6)}
+  grads = {"kernel": draw(5, 6, seed=1), "bias": draw(6, seed=1)}
+  tx = build(kind="gradnormlorp", rank=2, scale=0.5, eps=1e-12)
+  step, _ = tx.update(grads, tx.init(params), params)
+  w = params["kernel"]
+  direction, magnitude = gradnormlorp.gradients(w, grads["kernel"])
+  basis = galore.leading(direction, 2)
+  v = w - 0.1 * 0.5 * basis @ jnp.sign(basis.T @ direction)
+  g = jnp.linalg.norm(w, axis=0, keepdims=True) - 0.1 * jnp.sign(magnitude)
+  same(step["kernel"], normalised(v, g) - w, 2e-5)
+  same(step["bias"], -0.1 * jnp.sign(grads["bias"]), 1e-6)
+
+
+def test_directions_and_magnitudes_move_apart():
+  params = {"loop": {"kernel": draw(2, 5, 6)}}
+  grad = lambda p: jax.tree.map(jnp.sin, p)
+  lengths = lambda p: jnp.linalg.norm(p["loop"]["kernel"], axis=-2)
+  turn = lambda p: p["loop"]["kernel"] / lengths(p)[:, None]
+  still = walk(
+    build(kind="gradnormlorp", rank=2, magnitude_rate=0.0), params, grad
+  )
+  same(lengths(still), lengths(params), 1e-6)
+  assert jnp.abs(turn(still) - turn(params)).max() > 0.01
+  grown = walk(build(kind="gradnormlorp", rank=2, scale=0.0), params, grad)
+  same(turn(grown), turn(params), 1e-6)
+  assert jnp.abs(lengths(grown) - lengths(params)).max() > 0.01
+
+
+def test_an_output_of_length_0_learns():
+  params = {"kernel": draw(5, 6).at[:, 2].set(0.0)}
+  grad = lambda p: jax.tree.map(lambda x: x - 1.0, p)
+  found = walk(build(kind="gradnormlorp", rank=2), params, grad)
+  assert np.isfinite(found["kernel"]).all()
+  assert (jnp.abs(found["kernel"][:, 2]) > 1e-3).all()
+
+
+def test_its_states_are_as_small_as_the_formula():
+  """One-sided: 2 l r of moments, s r of bases, 2 outputs; 8 bits: a quarter."""
+  rows, columns, rank = 256, 512, 32
+  params = {"kernel": jnp.zeros((rows, columns))}
+  values = 2 * columns * rank + rows * rank + 2 * columns
+  nbytes = lambda tx: sum(x.nbytes for x in jax.tree.leaves(tx.init(params)))
+  tx = build(kind="gradnormlorp", rank=rank)
+  assert nbytes(tx) == 4 * values + 4 + 4 + 4  # three counts
+  small = build(kind="gradnormlorp", rank=rank, eight_bit=True)
+  adam = 2 * rows * columns * 4 + 8
+  moments = 2 * columns * rank
+  assert nbytes(small) == pytest.approx(
+    moments * (1 + 4 / 256) + 4 * (values - moments), rel=1e-2
+  )
+  assert nbytes(small) < 0.2 * adam

@@ -216,3 +216,32 @@ def test_an_empty_batch_gives_zero_and_no_nan():
   _, history = run(task=task._replace(batch_at=empty), count=1)
   assert history[0]["loss/token"] == 0 and history[0]["accuracy"] == 0
   assert history[0]["finite"]
+
+
+def test_fisher_is_the_mean_of_squared_gradients_of_single_rows():
+  task, model = toy.task(), toy.ToyModel()
+  batch = task.batch_at(0, 0)
+  variables = nn.unbox(model.init(jax.random.key(0), batch, train=False))
+  objective = toy.ToyObjective()
+
+  def likelihood(params, row):
+    sums = objective(model, {"params": params}, row, None, train=False).sums
+    return sum(
+      objective.coefficients.get(name, 1.0) * value
+      for name, value in sums.items()
+    )
+
+  every_second = range(0, 16, 2)
+  rows = [{k: v[i : i + 1] for k, v in batch.items()} for i in every_second]
+  params = variables["params"]
+  every = [jax.grad(likelihood)(params, row) for row in rows]
+  expected = jax.tree.map(lambda *g: sum(x**2 for x in g) / 8, *every)
+  found = steps.fisher(model, objective, {}, batch, params, 8)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)
+  jax.tree.map(close, found, expected)
+  mesh = sharding.make_mesh(data=4, fsdp=2)
+  placed = sharding.shard_batch(batch, mesh)
+  spread = jax.jit(
+    lambda p, b: steps.fisher(model, objective, {}, b, p, 8, mesh=mesh)
+  )(params, placed)
+  jax.tree.map(close, spread, expected)
