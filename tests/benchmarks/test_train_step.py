@@ -18,18 +18,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 def pool(tmp_path_factory):
   return _documents.pool(
     updates=2,
-    rows=4,
+    rows=32,  # so many that the last, which takes the rest, counts little
     length=64,
     vocab_size=1024,
     folder=str(tmp_path_factory.mktemp("vocabulary")),
   )
 
 
-def test_rows_hold_each_document_once_and_little_padding(tmp_path):
-  # Enough rows that the last one, which takes what is left, counts little.
-  pool = _documents.pool(
-    updates=2, rows=32, length=64, vocab_size=1024, folder=str(tmp_path)
-  )
+def test_rows_hold_each_document_once_and_little_padding(pool):
   used = np.concatenate([i for rows in pool.rows for i in rows])
   assert sorted(used) == list(range(len(pool.documents)))
   assert 0.9 * 2 * 32 * 64 < pool.tokens <= 2 * 32 * 64
@@ -46,7 +42,7 @@ def test_packed_batch(pool):
   weights = batch["predict_weights"] > 0
   share = weights.sum() / real.sum()
   assert 0.1 < share <= 0.15
-  row = np.arange(4)[:, None]
+  row = np.arange(32)[:, None]
   shown = batch["inputs"][row, batch["predict_positions"]][weights]
   masked = np.mean(shown == pool.specials["mask"])
   assert 0.5 < masked < 1.0  # 8 of 10
@@ -75,6 +71,7 @@ def test_unknown_contender():
     train_step.main(["--contenders=torch"])
 
 
+@pytest.mark.slow
 def test_quick_run(tmp_path):
   file = tmp_path / "numbers.json"
   done = subprocess.run(

@@ -116,7 +116,8 @@ def losses(name, implementation, mesh=None, rows=ROWS) -> list[float]:
   "name",
   [
     "alibi-window",
-    "buckets-shared-heads",
+    # Over a mesh below.
+    pytest.param("buckets-shared-heads", marks=pytest.mark.slow),
     pytest.param("rotary-causal", marks=pytest.mark.slow),
   ],
 )
