@@ -40,14 +40,18 @@ _KEYS = (
 )
 _NEEDED = ("kind", "width", "embeddings", "positions")
 _LAYER_KEYS = ("block", "mixer", "feedforward")
+_SLOTS = (*_LAYER_KEYS, "cross")  # what a decoder's layer reads an encoder by
 
 
-def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
+def build(
+  spec: Mapping[str, Any], *, dtype=jnp.float32, embeddings=None, **given
+):
   """Builds a model.
 
   Args:
     spec: `config.model`; see docs/design.md.
     dtype: of activations.
+    embeddings: of a model that this one is part of, in place of its own.
     **given: what data tells: `vocab_size`, `classes`, and `param_dtype`.
 
   Raises:
@@ -58,22 +62,13 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
     return part.assemble(spec, dtype=dtype, **given)
   _check_keys(spec)
   order = layer_order(spec)
-  initializer = _initializer(spec.get("initializer", {}), len(order))
-  norm = dict(spec.get("norm", {"kind": "layer_norm"}))
-  norms.check(norm)  # now: blocks build theirs when the model first runs
-  given = {"param_dtype": jnp.float32, **given}
-  given |= {"width": spec["width"], "dtype": dtype, "initializer": initializer}
-  if "vocab_size" in spec:
-    given["vocab_size"] = spec["vocab_size"]
+  given = surroundings(spec, dtype, len(order), **given)
+  norm = norm_spec(spec)
   make_norm = functools.partial(
     norms.build, norm, dtype=dtype, param_dtype=given["param_dtype"]
   )
   dropout = spec.get("dropout", 0.0)
   with_dropout = given | {"dropout": dropout}
-  heads = {
-    name: head_parts.build(head, norm=norm, **with_dropout)
-    for name, head in spec.get("heads", {}).items()
-  }
   inside = inside_mixers(spec)
   _check_scores(spec)
   layers = [
@@ -83,12 +78,12 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
   stack = spec.get("stack", {"kind": "sequential"})
   model = models.build(
     {"kind": spec["kind"]},
-    embeddings=embedding_parts.build(spec["embeddings"], **given),
+    embeddings=embeddings or embedding_parts.build(spec["embeddings"], **given),
     positions=position_parts.build(
       spec["positions"], **shared_heads(spec), **given
     ),
     stack=stacks.build(stack, layers=tuple(layers), order=order),
-    heads=heads,
+    heads=head_modules(spec, given),
     input_norm=make_norm() if spec.get("input_norm", False) else None,
     final_norm=make_norm() if spec.get("final_norm", False) else None,
     dropout=dropout,
@@ -99,6 +94,38 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
 
 
 def towers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def surroundings(spec, dtype, depth: int, **given) -> dict[str, Any]:
+  """What every part of a model is given: width, dtypes, initializer, ...
+
+  Args:
+    spec: of a model; sets `width`, and maybe `vocab_size` and `initializer`.
+    dtype: of activations.
+    depth: number of layers.
+    **given: what the caller knows.
+  """
+  made = {"param_dtype": jnp.float32, **given}
+  made["initializer"] = _initializer(spec.get("initializer", {}), depth)
+  made |= {"width": spec["width"], "dtype": dtype}
+  if "vocab_size" in spec:
+    made["vocab_size"] = spec["vocab_size"]
+  return made
+
+
+def norm_spec(spec) -> dict[str, Any]:
+  """The spec of a model's norms, checked: blocks build theirs later."""
+  norm = dict(spec.get("norm", {"kind": "layer_norm"}))
+  norms.check(norm)
+  return norm
+
+
+def head_modules(spec, given) -> dict[str, nn.Module]:
+  """name -> head of a model; `given` by `surroundings`."""
+  given = {"norm": norm_spec(spec), **given}
+  given["dropout"] = spec.get("dropout", 0.0)
+  heads = spec.get("heads", {}).items()
+  return {name: head_parts.build(head, **given) for name, head in heads}
+
+
   """name -> spec of the models that a model is made of; {"": spec} where one.
 
   The parameters of a tower lie under its name.
@@ -176,9 +203,9 @@ def _check_keys(spec):
       )
   for name, layer in spec.get("layers", {}).items():
     for key in layer:
-      if key not in _LAYER_KEYS:
+      if key not in _SLOTS:
         raise errors.unknown(
-          f"config.model.layers.{name} has no slot", key, _LAYER_KEYS
+          f"config.model.layers.{name} has no slot", key, _SLOTS
         )
     for key in _LAYER_KEYS:
       if key not in layer:
@@ -206,6 +233,10 @@ def _layer(spec, inside, **given):
   inner = {k: v for k, v in given.items() if k not in ("norm", "dropout")}
   return blocks.build(
     spec["block"],
+  inner["width"] = spec["block"].get("inner", given["width"])
+  if "cross" in spec:
+    _check_cross(spec["block"])
+    given["cross"] = mixers.build(spec["cross"], **inner)
     mixer=mixers.build(mixer, **inner),
     feedforward=feedforwards.build(spec["feedforward"], **inner),
     **given,
@@ -214,6 +245,16 @@ def _layer(spec, inside, **given):
 
 def _turns(spec) -> bool:
   """Whether a position spec acts on queries and keys."""
+def _check_cross(block):
+  kind = blocks.check(block)
+  if "cross" not in blocks.fields(kind):
+    able = [k for k in blocks.kinds() if "cross" in blocks.fields(k)]
+    raise errors.UserError(
+      f"A layer has the slot 'cross', but its block '{kind}' reads no encoder; "
+      f"blocks that do: {', '.join(able)}."
+    )
+
+
   part = position_parts.entry(position_parts.check(spec)).build
   return part.at_query_key is not Positions.at_query_key
 
@@ -282,3 +323,9 @@ def _check_causal(spec):
         f"config.model.layers.{name}.mixer is not causal, but the model is a "
         "decoder: set causal=True, or take kind='encoder'."
       )
+  embedding = spec["embeddings"]["kind"]
+  if getattr(embedding_parts.entry(embedding).build, "looks_ahead", False):
+    raise errors.UserError(
+      f"config.model.embeddings is '{embedding}', which reads the next token, "
+      "but the model is a decoder: take kind='token'."
+    )

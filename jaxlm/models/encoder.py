@@ -70,6 +70,8 @@ class Encoder(nn.Module):
       Context(
         segments=segments,
         positions=positions,
+        memory=batch.get("memory"),
+        memory_segments=batch.get("memory_segments"),
         train=train,
         capture=frozenset(capture),
         cache_length=cache_length,

@@ -87,6 +87,9 @@ def given(dtype, family=None) -> dict:
     base |= dict(
       mixer=mixers.build({"kind": "attention", "heads": tiny.HEADS}, **base),
       feedforward=feedforwards.build({"kind": "mlp", "hidden": 48}, **base),
+      cross=mixers.build(
+        {"kind": "cross_attention", "heads": tiny.HEADS}, **base
+      ),
       norm=lambda: norms.build({"kind": "layer_norm"}, dtype=dtype),
     )
   if family is stacks:  # of any layers; tests/models runs whole ones
