@@ -144,7 +144,7 @@ def leaks(module: nn.Module) -> dict[str, str]:
     packed.
   """
   found = {}
-  if isinstance(module, nn.Module):
+  if dataclasses.is_dataclass(module):  # Linen modules are
     if reason := getattr(module, "leaks", ""):
       found[type(module).__name__] = reason
     inner = [getattr(module, f.name) for f in dataclasses.fields(module)]
