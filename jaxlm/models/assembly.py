@@ -148,7 +148,8 @@ def leaks(module: nn.Module) -> dict[str, str]:
     if reason := getattr(module, "leaks", ""):
       found[type(module).__name__] = reason
     inner = [getattr(module, f.name) for f in dataclasses.fields(module)]
-    inner = [value for value in inner if value is not module.parent]
+    owner = getattr(module, "parent", None)
+    inner = [value for value in inner if value is not owner]
   elif isinstance(module, Mapping):
     inner = list(module.values())
   else:
