@@ -25,9 +25,10 @@ def get_config(variant: str = "base"):
   """TUPE at a published size, or `tiny`."""
   size = common.size(SIZES, variant)
   depth, width, heads, hidden, vocab, length, buckets = size
+  small = variant.startswith("tiny")
   config = common.base()
   config.steps = 1_000_000
-  config.batch_size = 256
+  config.batch_size = 32 if small else 256
   config.data = dict(
     kind="packed",
     files="",
@@ -58,11 +59,11 @@ def get_config(variant: str = "base"):
   )
   config.optimizer = dict(
     kind="adamw",
-    learning_rate=1e-4,
+    learning_rate=2e-3 if small else 1e-4,
     b1=0.9,
     b2=0.999,
     eps=1e-6,
     weight_decay=0.01,
   )
-  config.schedule = dict(kind="linear", warmup=0.01)
+  config.schedule = dict(kind="linear", warmup=0.1 if small else 0.01)
   return config

@@ -71,6 +71,7 @@ def build(
   with_dropout = given | {"dropout": dropout}
   inside = inside_mixers(spec)
   _check_scores(spec)
+  _check_shared(spec)
   layers = [
     _layer(spec["layers"][name], inside, norm=make_norm, **with_dropout)
     for name in order
@@ -93,7 +94,6 @@ def build(
   return model
 
 
-def towers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def surroundings(spec, dtype, depth: int, **given) -> dict[str, Any]:
   """What every part of a model is given: width, dtypes, initializer, ...
 
@@ -126,6 +126,7 @@ def head_modules(spec, given) -> dict[str, nn.Module]:
   return {name: head_parts.build(head, **given) for name, head in heads}
 
 
+def towers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
   """name -> spec of the models that a model is made of; {"": spec} where one.
 
   The parameters of a tower lie under its name.
@@ -232,20 +233,18 @@ def _layer(spec, inside, **given):
   # The model's dropout is the blocks'; mixers and feed-forwards have places
   # for dropout of their own, which a config sets by name.
   inner = {k: v for k, v in given.items() if k not in ("norm", "dropout")}
-  return blocks.build(
-    spec["block"],
   inner["width"] = spec["block"].get("inner", given["width"])
   if "cross" in spec:
     _check_cross(spec["block"])
     given["cross"] = mixers.build(spec["cross"], **inner)
+  return blocks.build(
+    spec["block"],
     mixer=mixers.build(mixer, **inner),
     feedforward=feedforwards.build(spec["feedforward"], **inner),
     **given,
   )
 
 
-def _turns(spec) -> bool:
-  """Whether a position spec acts on queries and keys."""
 def _check_cross(block):
   kind = blocks.check(block)
   if "cross" not in blocks.fields(kind):
@@ -256,6 +255,8 @@ def _check_cross(block):
     )
 
 
+def _turns(spec) -> bool:
+  """Whether a position spec acts on queries and keys."""
   part = position_parts.entry(position_parts.check(spec)).build
   return part.at_query_key is not Positions.at_query_key
 
@@ -317,16 +318,40 @@ def _check_scores(spec):
       )
 
 
-def _check_causal(spec):
+def _check_shared(spec):
+  """What positions share and mixers read must be the same."""
+  position = spec["positions"]["kind"]
+  shared = position_parts.entry(position).build.shares
   for name, layer in spec["layers"].items():
-    if not layer["mixer"].get("causal", False):
-      raise errors.UserError(
-        f"config.model.layers.{name}.mixer is not causal, but the model is a "
-        "decoder: set causal=True, or take kind='encoder'."
-      )
+    mixer = mixers.check(layer["mixer"])
+    read = getattr(mixers.entry(mixer).build, "reads", "")
+    if read == shared:
+      continue
+    where = f"config.model.layers.{name}.mixer '{mixer}'"
+    raise errors.UserError(
+      f"{where} reads {read}, which config.model.positions '{position}' do not "
+      f"give; those that do: {', '.join(_sharing(read))}."
+      if read
+      else f"config.model.positions '{position}' give {shared}, which {where} "
+      "does not read: they would have no effect."
+    )
+
+
+def _sharing(what):
+  kinds = position_parts.kinds()
+  return [k for k in kinds if position_parts.entry(k).build.shares == what]
+
+
+def _check_causal(spec):
   embedding = spec["embeddings"]["kind"]
   if getattr(embedding_parts.entry(embedding).build, "looks_ahead", False):
     raise errors.UserError(
       f"config.model.embeddings is '{embedding}', which reads the next token, "
       "but the model is a decoder: take kind='token'."
     )
+  for name, layer in spec["layers"].items():
+    if not layer["mixer"].get("causal", False):
+      raise errors.UserError(
+        f"config.model.layers.{name}.mixer is not causal, but the model is a "
+        "decoder: set causal=True, or take kind='encoder'."
+      )
