@@ -19,6 +19,11 @@ class Context:
     bias: a structured score bias (`pallas_kernels.flash_attention.bias`) that
       all layers add, or None.
     shared: arrays that all layers read, or None.
+    memory: [batch, source, width] states of an encoder that a decoder reads,
+      or None.
+    memory_segments: [batch, source] int32, the encoder's segments.
+    score_terms: kinds of scores that a query and a key add up; mixers divide
+      their dot products by sqrt(score_terms * head_dim) (static).
     train: whether dropout is on (static).
     capture: names of what `capture` keeps (static).
     cache_length: keys and values kept for decoding; 0 for none (static).
@@ -28,6 +33,9 @@ class Context:
   positions: Array
   bias: Any = None
   shared: Any = None
+  memory: Array | None = None
+  memory_segments: Array | None = None
+  score_terms: int = flax.struct.field(pytree_node=False, default=1)
   train: bool = flax.struct.field(pytree_node=False, default=False)
   capture: frozenset[str] = flax.struct.field(
     pytree_node=False, default=frozenset()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxlm import errors, files
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.interop import import_folder
-from jaxlm.models import assembly
+from jaxlm.models import assembly, models
 from jaxlm.training import checkpoint
 
 MODEL_FILE = "model.json"
@@ -47,13 +47,23 @@ def describe(workdir, spec, *, labels=(), task=None, facts=None) -> None:
   files.write_json(pathlib.Path(workdir) / MODEL_FILE, value)
 
 
-def load(path, *, step: int | None = None, compute_dtype=jnp.float32) -> Loaded:
+def load(
+  path,
+  *,
+  step: int | None = None,
+  compute_dtype=jnp.float32,
+  whole: bool = False,
+) -> Loaded:
   """Loads a workdir of `jaxlm train` or `jaxlm import`, or an HF folder.
+
+  Of a model that pre-training alone needs whole (two towers), what is kept
+  afterwards is loaded, such as ELECTRA's discriminator.
 
   Args:
     path: the folder; also a workdir's checkpoints/STEP.
     step: the checkpoint to read; the newest where None.
     compute_dtype: dtype of activations.
+    whole: the model as it was trained, to train it on.
 
   Raises:
     UserError: no such folder, nothing in it to load, or damaged files.
@@ -68,7 +78,7 @@ def load(path, *, step: int | None = None, compute_dtype=jnp.float32) -> Loaded:
     hint = errors.nearest(folder.name, (p.name for p in siblings))
     raise errors.UserError(f"There is no folder {folder}.{hint}")
   if (folder / MODEL_FILE).is_file():
-    return _from_workdir(folder, step, compute_dtype)
+    return _from_workdir(folder, step, compute_dtype, whole)
   if (folder / "config.json").is_file():
     return _from_hugging_face(folder, compute_dtype)
   raise errors.UserError(
@@ -77,7 +87,7 @@ def load(path, *, step: int | None = None, compute_dtype=jnp.float32) -> Loaded:
   )
 
 
-def _from_workdir(folder, step, dtype):
+def _from_workdir(folder, step, dtype, whole):
   try:
     about = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
   except json.JSONDecodeError as error:
@@ -89,6 +99,9 @@ def _from_workdir(folder, step, dtype):
     tokenizer = Tokenizer.load(folder / "tokenizer")
     check_vocabulary(tokenizer, spec, str(folder))
   params, _ = checkpoint.load_params(folder, step)
+  part = models.entry(spec["kind"]).build
+  if hasattr(part, "exported") and not whole:
+    spec, params = part.exported(spec, params)
   return Loaded(
     model=assembly.build(spec, dtype=dtype),
     variables={"params": params},

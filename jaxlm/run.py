@@ -313,7 +313,11 @@ def join_processes() -> None:
 
 
 def _start(config):
-  return loading.load(config["init_from"]) if config["init_from"] else None
+  if not config["init_from"]:
+    return None
+  # Towers go on from towers; all else from what pre-training leaves.
+  whole = "towers" in config["model"]
+  return loading.load(config["init_from"], whole=whole)
 
 
 def _adapted(start: loading.Loaded, spec) -> dict[str, Any]:

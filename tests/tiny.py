@@ -124,7 +124,17 @@ def context(segments=SEGMENTS, **changes) -> Context:
   return Context(
     segments=jnp.asarray(segments),
     positions=jnp.asarray(positions(segments)),
-    **changes,
+    **(memory(segments) | changes),
+  )
+
+
+def memory(segments=SEGMENTS) -> dict:
+  """States of an encoder that read as many tokens of the same documents."""
+  rng = np.random.default_rng(3)
+  states = rng.standard_normal((*np.shape(segments), WIDTH))
+  return dict(
+    memory=jnp.asarray(states, jnp.float32),
+    memory_segments=jnp.asarray(segments),
   )
 
 

@@ -10,6 +10,8 @@ _OUTPUTS = {
   "hidden": "hidden states",
   "masked_lm": "masked-LM logits",
   "causal_lm": "next-token logits",
+  "seq2seq_lm": "next-token logits of the decoder",
+  "replaced_token": "replaced-token logits",
   "next_sentence": "next-sentence logits",
   "classify": "class logits",
   "regress": "scores",
@@ -117,13 +119,15 @@ def _use(plan) -> str:
 
 def _sizes(plan, facts, labels) -> dict[str, Any]:
   said = plan.description
-  first = said["layers"][0]
+  towers = list(description_lib.towers(said).values())
+  layers = [layer for tower in towers for layer in tower["layers"]]
+  first = layers[0]
   rows = {
     "parameters": facts["parameters"],
-    "layers": len(said["layers"]),
+    "layers": " + ".join(str(len(tower["layers"])) for tower in towers),
     "width": said["width"],
     "vocabulary": said["vocab_size"],
-    "positions": said["positions"]["kind"],
+    "positions": towers[0]["positions"]["kind"],
     "block": first["block"]["kind"],
     "attention heads": first["mixer"].get("heads", ""),
     "feed-forward": f"{first['feedforward']['kind']}, "
@@ -133,9 +137,7 @@ def _sizes(plan, facts, labels) -> dict[str, Any]:
   turning = first["mixer"].get("positions")
   if turning:
     rows["positions"] = turning["kind"]
-  windows = sorted(
-    {layer["mixer"].get("window", 0) for layer in said["layers"]}
-  )
+  windows = sorted({layer["mixer"].get("window", 0) for layer in layers})
   if any(windows):
     rows["attention windows"] = windows
   if labels:
@@ -148,11 +150,14 @@ def _checks(facts) -> str:
   for program, found in facts["differences"].items():
     for name, value in found.items():
       rows.append(f"| {program} | {_OUTPUTS[name]} | {value:.2g} |")
+  padded = "without padding" if facts["caveat"] else "with a padded row"
   said = (
     "This folder was read again and its outputs compared with those of the "
-    "trained model, on a fixed batch of random tokens with a padded row. "
+    f"trained model, on a fixed batch of random tokens {padded}. "
     f"Largest difference: {facts['largest_difference']:.2g}."
   )
+  if facts["caveat"]:
+    said += f" Take care: {facts['caveat']}."
   if "transformers" not in facts["differences"]:
     said += (
       " PyTorch and transformers were not installed where it was exported, so "

@@ -16,7 +16,11 @@ ROWS, LENGTH, SEED = 3, 24, 0
 
 
 def random_batch(
-  description: Mapping[str, Any], *, summary: str = "first", pad_id: int = 0
+  description: Mapping[str, Any],
+  *,
+  summary: str = "first",
+  pad_id: int = 0,
+  padded: bool = True,
 ) -> dict[str, np.ndarray]:
   """Rows of random tokens, the last of them padded on the right.
 
@@ -24,27 +28,44 @@ def random_batch(
     description: of the model.
     summary: 'first' or 'last', the token that sentence heads read.
     pad_id: never drawn as a token; it fills the padding.
+    padded: whether there is any padding.
 
   Returns:
-    A batch: inputs, segments, types [rows, length], cls_positions [rows, 1].
+    A batch: inputs, segments, positions, types [rows, length], cls_positions
+    [rows, 1]; where a decoder reads another text also `decoder_inputs`,
+    `decoder_segments` and `decoder_positions`, some tokens shorter.
   """
   draw = np.random.default_rng(SEED)
-  longest = description["positions"].get("max_length", LENGTH)
-  length = min(LENGTH, longest)
+  length = min(LENGTH, description_lib.longest(description) or LENGTH)
   tokens = draw.integers(0, description["vocab_size"] - 1, (ROWS, length))
   tokens = tokens + (tokens >= pad_id)  # all ids but the padding's
-  lengths = np.array([length] * (ROWS - 1) + [max(length * 2 // 3, 1)])
+  last = max(length * 2 // 3, 1) if padded else length
+  lengths = np.array([length] * (ROWS - 1) + [last])
   real = np.arange(length)[None] < lengths[:, None]
   types = np.zeros((ROWS, length), np.int32)
   if description["embeddings"]["types"] > 1:
     types = (np.arange(length)[None] >= lengths[:, None] // 2).astype(np.int32)
   last = lengths[:, None] - 1
-  return {
+  made = {
     "inputs": np.where(real, tokens, pad_id).astype(np.int32),
     "segments": real.astype(np.int32),
+    # Through the padding, as transformers counts them.
+    "positions": np.tile(np.arange(length, dtype=np.int32), (ROWS, 1)),
     "types": np.where(real, types, 0).astype(np.int32),
     "cls_positions": (last if summary == "last" else 0 * last).astype(np.int32),
   }
+  return made | (_target(made) if "towers" in description else {})
+
+
+def _target(batch) -> dict[str, np.ndarray]:
+  """What a decoder reads: three quarters of the source, turned around."""
+  keys = ("inputs", "segments", "positions")
+  held = batch["inputs"].shape[1] * 3 // 4
+  made = {f"decoder_{key}": batch[key][:, :held] for key in keys}
+  real = made["decoder_segments"] > 0
+  backwards = made["decoder_inputs"][::-1]
+  pad = made["decoder_inputs"]
+  return made | {"decoder_inputs": np.where(real & real[::-1], backwards, pad)}
 
 
 def outputs(spec, params, batch) -> dict[str, np.ndarray]:
@@ -95,6 +116,11 @@ def transformers_outputs(folder, roles, batch) -> dict[str, np.ndarray]:
     "input_ids": torch.tensor(batch["inputs"]).long(),
     "attention_mask": torch.tensor(batch["segments"]).long(),
   }
+  if "decoder_inputs" in batch:
+    inputs |= {
+      "decoder_input_ids": torch.tensor(batch["decoder_inputs"]).long(),
+      "decoder_attention_mask": torch.tensor(batch["decoder_segments"]).long(),
+    }
   if np.any(batch["types"]):
     inputs["token_type_ids"] = torch.tensor(batch["types"]).long()
   found = {}
@@ -107,6 +133,7 @@ def transformers_outputs(folder, roles, batch) -> dict[str, np.ndarray]:
     value = made.last_hidden_state if role == "hidden" else _logits(made, role)
     value = value.to(torch.promote_types(value.dtype, torch.float32)).numpy()
     sentence = role in ("classify", "regress", "next_sentence")
+    value = value[..., None] if role == "replaced_token" else value
     found[role] = _real(value[:, None] if sentence else value, batch)
   return found
 
@@ -133,7 +160,7 @@ def _logits(made, role):
 
 
 def _real(value, batch):
-  mask = batch["segments"]
+  mask = batch.get("decoder_segments", batch["segments"])
   if value.shape[:2] != mask.shape:
     return value
   return value * (mask > 0)[..., None]

@@ -26,6 +26,7 @@ _LEFT_OUT = {
   "dtype",
   "param_dtype",
   "implementation",
+  "convolution_implementation",
   "width",
   "vocab_size",
   "pad_to_multiple",
@@ -33,6 +34,8 @@ _LEFT_OUT = {
 ROLES = (
   "masked_lm",
   "causal_lm",
+  "seq2seq_lm",
+  "replaced_token",
   "next_sentence",
   "classify",
   "regress",
@@ -81,9 +84,10 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     UserError: an unknown kind or field.
   """
+  if "towers" in spec:
+    return _describe_towers(spec)
   norm = _part(norms, spec.get("norm", {"kind": "layer_norm"}))
   dropout = spec.get("dropout", 0.0)
-  names = roles(spec)
   inside = assembly.inside_mixers(spec)  # rotary positions of the model
   at_model = {"kind": "none"} if inside else spec["positions"]
   return {
@@ -100,17 +104,21 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
       _layer(spec["layers"][name], dropout, inside)
       for name in assembly.layer_order(spec)
     ],
-    "heads": {
-      place: _part(
-        head_parts,
-        {"norm": norm, **spec["heads"][name]}
-        if "norm" in head_parts.fields(spec["heads"][name]["kind"])
-        else spec["heads"][name],
-        dropout=dropout,
-      )
-      for place, name in sorted(names.items())
-    },
+    "heads": _heads(spec, norm, dropout),
   }
+
+
+def towers(description: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """name -> description of each tower; {"": description} where there is one."""
+  return dict(description.get("towers", {"": description}))
+
+
+def longest(description: Mapping[str, Any]) -> int | None:
+  """Positions that all towers have, or None where they set no limit."""
+  limits = (
+    t["positions"].get("max_length") for t in towers(description).values()
+  )
+  return min((limit for limit in limits if limit), default=None)
 
 
 def spec_of(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,17 +180,61 @@ def _shown(values, path) -> str:
   return repr(values[path]) if path in values else "absent"
 
 
-def _layer(layer, dropout, inside) -> dict[str, Any]:
+def _describe_towers(spec) -> dict[str, Any]:
+  """Of towers that share the token table, which belongs to the whole."""
+  norm = _part(norms, spec.get("norm", {"kind": "layer_norm"}))
+  dropout = spec.get("dropout", 0.0)
+  parts = {
+    name: describe(
+      {
+        **tower,
+        "embeddings": spec["embeddings"],
+        "heads": {},
+        "vocab_size": spec["vocab_size"],
+      }
+    )
+    for name, tower in assembly.towers(spec).items()
+  }
   return {
+    "kind": spec["kind"],
+    "width": spec["width"],
+    "vocab_size": spec["vocab_size"],
+    "dropout": dropout,
+    "output_dropout": spec.get("output_dropout", 0.0),
+    "embeddings": _part(embeddings, spec["embeddings"]),
+    "towers": parts,
+    "heads": _heads(spec, norm, dropout),
+  }
+
+
+def _heads(spec, norm, dropout) -> dict[str, Any]:
+  return {
+    place: _part(
+      head_parts, _with_norm(spec["heads"][name], norm), dropout=dropout
+    )
+    for place, name in sorted(roles(spec).items())
+  }
+
+
+def _layer(layer, dropout, inside) -> dict[str, Any]:
+  cross = {"cross": _part(mixers, layer["cross"])} if "cross" in layer else {}
+  return cross | {
     "block": _part(
       blocks,
       layer["block"],
-      left_out=("mixer", "feedforward", "norm"),
+      left_out=("mixer", "cross", "feedforward", "norm"),
       dropout=dropout,
     ),
     "mixer": _part(mixers, {**inside, **layer["mixer"]}),
     "feedforward": _part(feedforwards, layer["feedforward"]),
   }
+
+
+def _with_norm(head, norm):
+  """A head's spec with the norm that it has, its own or the model's."""
+  if "norm" not in head_parts.fields(head["kind"]):
+    return head
+  return {**head, "norm": _part(norms, head.get("norm", norm))}
 
 
 def _part(registry, spec, *, left_out=(), **given) -> dict[str, Any]:

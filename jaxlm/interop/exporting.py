@@ -15,6 +15,7 @@ from jaxlm import files
 from jaxlm.errors import UserError
 from jaxlm.interop import card as card_lib
 from jaxlm.interop import comparing, families, layout, planning
+from jaxlm.interop import description as description_lib
 from jaxlm.interop.checkpoint import read_json
 from jaxlm.interop.families import general
 from jaxlm.interop.importing import import_folder
@@ -52,8 +53,8 @@ def export_folder(
     max_length: the longest input, where the positions set no limit.
 
   Returns:
-    Facts: `folder`, `architecture`, `model_type`, `why_own_code`,
-    `parameters`, `files` (name -> sha256), `differences` (program -> output
+    Facts: `folder`, `architecture`, `model_type`, `why_own_code`, `caveat`
+    (what the class computes otherwise where rows are padded), `parameters`, `files` (name -> sha256), `differences` (program -> output
     -> largest absolute difference) and `largest_difference`.
 
   Raises:
@@ -102,7 +103,7 @@ def _check_free(out):
 
 
 def _write(folder, plan, tokenizer, max_length):
-  longest = plan.description["positions"].get("max_length") or max_length
+  longest = description_lib.longest(plan.description) or max_length
   config = dict(plan.config)
   if longest and plan.family in (general, families.modernbert):
     config["max_position_embeddings"] = longest
@@ -138,6 +139,7 @@ def _compared(folder, plan, tokenizer) -> dict[str, Any]:
     plan.description,
     summary=planning.summary(plan.description["kind"], tokenizer),
     pad_id=0 if pad is None else pad,
+    padded=not plan.caveat,
   )
   # Scanned: a deep model then compiles as fast as a shallow one.
   spec = layout.quick(plan.spec)
@@ -160,6 +162,7 @@ def _compared(folder, plan, tokenizer) -> dict[str, Any]:
     "architecture": plan.config["architectures"][0],
     "model_type": plan.family.MODEL_TYPE,
     "why_own_code": plan.why_own,
+    "caveat": plan.caveat,
     "parameters": sum(array.size for array in plan.arrays.values()),
     "differences": found,
     "largest_difference": largest,

@@ -5,10 +5,49 @@ together. Entries whose parameter a model does not have (a bias it lacks) are
 left out by `present`, so one table serves all variants of a family.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+
+class Layout(NamedTuple):
+  """How a tensor of another shape holds an array of ours.
+
+  Attributes:
+    theirs: our array -> the tensor.
+    ours: the tensor -> our array.
+  """
+
+  theirs: Callable[[np.ndarray], np.ndarray]
+  ours: Callable[[np.ndarray], np.ndarray]
+
+
+# torch's Conv1d [out, in, taps] and our [taps, in, out].
+CONVOLUTION = Layout(lambda a: a.T, lambda t: t.T)
+# torch's Conv1d of one tap, [out, in, 1], and our dense kernel [in, out].
+POINTWISE = Layout(lambda a: a.T[..., None], lambda t: t[..., 0].T)
+# torch's Conv1d of a group for each channel, [channels, 1, taps], and our
+# filter [taps, channels].
+DEPTHWISE = Layout(lambda a: a.T[:, None], lambda t: t[:, 0].T)
+# A vector as a column, [n, 1].
+COLUMN = Layout(lambda a: a[:, None], lambda t: t[:, 0])
+
+
+def grouped(groups: int) -> Layout:
+  """torch's grouped Conv1d of one tap and our kernel of a grouped map.
+
+  Theirs is [out, in / groups, 1], ours [groups, in / groups, out / groups].
+  """
+
+  def theirs(array):
+    return array.swapaxes(1, 2).reshape(-1, array.shape[1], 1)
+
+  def ours(tensor):
+    split = tensor[..., 0].reshape(groups, -1, tensor.shape[1])
+    return split.swapaxes(1, 2)
+
+  return Layout(theirs, ours)
 
 
 class Leaf(NamedTuple):
@@ -23,6 +62,8 @@ class Leaf(NamedTuple):
       along the output axis, and this is number `index`.
     aliases: other names under which the same tensor may be found.
     zero: the class has no such tensor; it computes as if this were 0.
+    layout: where more than a transposition is between the two; it then takes
+      the place of `transpose`, and the tensor holds nothing else.
   """
 
   ours: str
@@ -31,6 +72,7 @@ class Leaf(NamedTuple):
   part: tuple[int, int] = (0, 1)
   aliases: tuple[str, ...] = ()
   zero: bool = False
+  layout: Layout | None = None
 
   @property
   def axis(self) -> int:
@@ -111,7 +153,7 @@ def tensors(
           f"'{leaf.ours}' is not 0, and there is no tensor for it"
         )
       continue
-    array = array.T if leaf.transpose else array
+    array = _theirs(leaf, array)
     held = parts.setdefault(leaf.theirs, {})
     if leaf.part[0] in held and not np.array_equal(held[leaf.part[0]], array):
       raise ValueError(f"two parameters would be the tensor '{leaf.theirs}'")
@@ -127,6 +169,8 @@ def tensors(
 
 def ours(leaf: Leaf, tensor: np.ndarray) -> np.ndarray:
   """Our array, cut out of a tensor and turned."""
+  if leaf.layout is not None:
+    return np.ascontiguousarray(leaf.layout.ours(tensor))
   index, count = leaf.part
   if count > 1:
     tensor = np.split(tensor, count, leaf.axis)[index]
@@ -135,6 +179,14 @@ def ours(leaf: Leaf, tensor: np.ndarray) -> np.ndarray:
 
 def shape(leaf: Leaf, of_ours: tuple[int, ...]) -> tuple[int, ...]:
   """The shape of the tensor that holds an array of ours."""
-  found = list(of_ours[::-1] if leaf.transpose else of_ours)
-  found[leaf.axis] *= leaf.part[1]
+  found = list(_theirs(leaf, np.broadcast_to(np.int8(0), of_ours)).shape)
+  if leaf.part[1] > 1:
+    found[leaf.axis] *= leaf.part[1]
   return tuple(found)
+
+
+def _theirs(leaf, array):
+  """One part of a tensor."""
+  if leaf.layout is not None:
+    return leaf.layout.theirs(array)
+  return array.T if leaf.transpose else array

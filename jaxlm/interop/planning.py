@@ -10,8 +10,9 @@ from jaxlm import errors
 from jaxlm.errors import UserError
 from jaxlm.interop import description as description_lib
 from jaxlm.interop import families, layout, names
+from jaxlm.interop.adapting import OF_VOCABULARY
 from jaxlm.interop.families import general
-from jaxlm.interop.families.base import Found
+from jaxlm.interop.families.base import Found, as_released
 from jaxlm.interop.settings import Settings
 from jaxlm.models import models
 
@@ -22,6 +23,8 @@ _MAIN = (
   "tag",
   "masked_lm",
   "causal_lm",
+  "seq2seq_lm",
+  "replaced_token",
   "next_sentence",
 )
 LABELLED = _MAIN[:3]
@@ -38,6 +41,7 @@ class Plan(NamedTuple):
     tensors: the same by the names of the checkpoint.
     config: config.json.
     why_own: why no class of transformers serves; '' where one does.
+    caveat: what the class computes otherwise where rows are padded, or ''.
   """
 
   family: Any
@@ -47,6 +51,7 @@ class Plan(NamedTuple):
   tensors: dict[str, np.ndarray]
   config: dict[str, Any]
   why_own: str
+  caveat: str = ""
 
 
 def plan(
@@ -71,6 +76,8 @@ def plan(
   ids = {} if tokenizer is None else dict(tokenizer.special_ids)
   reasons: dict[str, str] = {}
   for family in (*families.STOCK, general):
+    if ("towers" in spec) != getattr(family, "TOWERS", False):
+      continue
     try:
       made = _with(family, spec, arrays, ids, reasons)
     except (ValueError, LookupError) as error:
@@ -78,7 +85,9 @@ def plan(
       continue
     made.config.update(_common(made, labels, tokenizer))
     return made
-  reason = reasons.pop(general.MODEL_TYPE)
+  reason = reasons.pop(
+    general.MODEL_TYPE, "our PyTorch code knows no encoder-decoders"
+  )
   raise description_lib.NotExportable(
     f"This model cannot be exported: {reason}. No class of transformers "
     f"computes it either ({nearest(reasons)})."
@@ -120,15 +129,19 @@ def _with(family, spec, arrays, ids, reasons) -> Plan:
     ValueError: it computes something else, or has no place for a tensor.
     LookupError: it has no name for a parameter.
   """
-  spec, arrays = _repositioned(family, spec, arrays, ids)
-  description = description_lib.describe(spec)
-  config = family.config(description, ids)
+  if hasattr(family, "adapted"):
+    spec, arrays = family.adapted(spec, arrays, ids)
+  description = described = description_lib.describe(spec)
+  if hasattr(family, "CAVEAT"):
+    described = as_released(description)
+  config = family.config(described, ids)
   if family is not general:
-    _check_same(family, config, description, arrays)
+    _check_same(family, config, described, arrays)
   table = names.present(family.leaves(description), arrays)
   tensors = names.tensors(table, arrays)
   why = nearest(reasons) if family is general else ""
-  return Plan(family, spec, description, arrays, tensors, config, why)
+  caveat = "" if described == description else family.CAVEAT
+  return Plan(family, spec, description, arrays, tensors, config, why, caveat)
 
 
 def _completed(model, arrays, tokenizer):
@@ -157,7 +170,7 @@ def _completed(model, arrays, tokenizer):
     kernel = moved.get(f"heads_{role}/output/kernel")
     if kernel is not None:
       heads[role]["classes"] = kernel.shape[-1]
-  for path in ("embeddings/table", "heads_masked_lm/output_bias"):
+  for path in OF_VOCABULARY:
     if path in moved:
       moved[path] = moved[path][:vocab]
   changed = {"embeddings": embeddings, "vocab_size": vocab, "heads": heads}
@@ -193,20 +206,6 @@ def _check_labels(spec, labels):
         f"{len(labels)} labels are given, but the {role} head has {classes} "
         "classes."
       )
-
-
-def _repositioned(family, spec, arrays, ids):
-  """For RoBERTa: position 0 in the row behind the padding token's id."""
-  offset = spec["positions"].get("offset", 0)
-  wanted = ids.get("pad", offset - 1) + 1
-  if family is not families.roberta or not offset or offset == wanted:
-    return spec, arrays
-  table = arrays["positions/table"][offset:]
-  unused = np.zeros((wanted, table.shape[1]), table.dtype)
-  return (
-    {**spec, "positions": {**spec["positions"], "offset": wanted}},
-    {**arrays, "positions/table": np.concatenate([unused, table])},
-  )
 
 
 def _check_same(family, config, description, arrays):

@@ -75,28 +75,51 @@ class Initializer:
     scaled_output: divide the std of kernels that write to the residual stream
       by sqrt(2 * depth) (GPT-2).
     depth: number of layers.
+    fan_in: divide the std of kernels by the root of their inputs (T5).
+    table_std: standard deviation of token tables; `std` where 0.
   """
 
   std: float = 0.02
   truncated: bool = False
   scaled_output: bool = False
   depth: int = 1
+  fan_in: bool = False
+  table_std: float = 0.0
 
-  def kernel(self) -> Callable:
-    """Initializer of kernels and tables."""
-    return self._draw(self.std)
+  def kernel(self, gain: float = 1.0) -> Callable:
+    """Initializer of kernels and small tables; `gain` multiplies the std."""
+    return self._draw(gain * self.std, self.fan_in)
+
+  def table(self) -> Callable:
+    """Initializer of token tables [vocab, features]."""
+    return self._draw(self.table_std or self.std)
+
+  def rows(self) -> Callable:
+    """Initializer of output tables [vocab, inputs]."""
+    return self._draw(self.std, self.fan_in, inputs=-1)
 
   def output(self) -> Callable:
     """Initializer of kernels that write to the residual stream."""
     scale = math.sqrt(2 * self.depth) if self.scaled_output else 1.0
-    return self._draw(self.std / scale)
+    return self._draw(self.std / scale, self.fan_in)
 
-  def _draw(self, std):
-    if self.truncated:
-      return lambda key, shape, dtype=jnp.float32: (
-        std * (jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype))
-      )
-    return nn.initializers.normal(std)
+  def _draw(self, std, fan_in=False, inputs=0):
+    def draw(key, shape, dtype=jnp.float32):
+      wide = std / math.sqrt(shape[inputs]) if fan_in else std
+      if self.truncated:
+        return wide * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+      return wide * jax.random.normal(key, shape, dtype)
+
+    return draw
+
+
+def query_gain(scale: float, head_dim: int) -> float:
+  """How much narrower a query's kernel starts where scores are larger.
+
+  With scores multiplied by `scale` in place of 1 / sqrt(head_dim), attention
+  starts as sharp as usual (T5, whose scale is 1); never wider.
+  """
+  return min(1.0, 1.0 / (scale * math.sqrt(head_dim)))
 
 
 def partitioned(init: Callable, axes: tuple[str | None, ...]) -> Callable:

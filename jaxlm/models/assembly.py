@@ -40,14 +40,18 @@ _KEYS = (
 )
 _NEEDED = ("kind", "width", "embeddings", "positions")
 _LAYER_KEYS = ("block", "mixer", "feedforward")
+_SLOTS = (*_LAYER_KEYS, "cross")  # what a decoder's layer reads an encoder by
 
 
-def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
+def build(
+  spec: Mapping[str, Any], *, dtype=jnp.float32, embeddings=None, **given
+):
   """Builds a model.
 
   Args:
     spec: `config.model`; see docs/design.md.
     dtype: of activations.
+    embeddings: of a model that this one is part of, in place of its own.
     **given: what data tells: `vocab_size`, `classes`, and `param_dtype`.
 
   Raises:
@@ -58,24 +62,16 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
     return part.assemble(spec, dtype=dtype, **given)
   _check_keys(spec)
   order = layer_order(spec)
-  initializer = _initializer(spec.get("initializer", {}), len(order))
-  norm = dict(spec.get("norm", {"kind": "layer_norm"}))
-  norms.check(norm)  # now: blocks build theirs when the model first runs
-  given = {"param_dtype": jnp.float32, **given}
-  given |= {"width": spec["width"], "dtype": dtype, "initializer": initializer}
-  if "vocab_size" in spec:
-    given["vocab_size"] = spec["vocab_size"]
+  given = surroundings(spec, dtype, len(order), **given)
+  norm = norm_spec(spec)
   make_norm = functools.partial(
     norms.build, norm, dtype=dtype, param_dtype=given["param_dtype"]
   )
   dropout = spec.get("dropout", 0.0)
   with_dropout = given | {"dropout": dropout}
-  heads = {
-    name: head_parts.build(head, norm=norm, **with_dropout)
-    for name, head in spec.get("heads", {}).items()
-  }
   inside = inside_mixers(spec)
   _check_scores(spec)
+  _check_shared(spec)
   layers = [
     _layer(spec["layers"][name], inside, norm=make_norm, **with_dropout)
     for name in order
@@ -83,12 +79,12 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
   stack = spec.get("stack", {"kind": "sequential"})
   model = models.build(
     {"kind": spec["kind"]},
-    embeddings=embedding_parts.build(spec["embeddings"], **given),
+    embeddings=embeddings or embedding_parts.build(spec["embeddings"], **given),
     positions=position_parts.build(
       spec["positions"], **shared_heads(spec), **given
     ),
     stack=stacks.build(stack, layers=tuple(layers), order=order),
-    heads=heads,
+    heads=head_modules(spec, given),
     input_norm=make_norm() if spec.get("input_norm", False) else None,
     final_norm=make_norm() if spec.get("final_norm", False) else None,
     dropout=dropout,
@@ -96,6 +92,38 @@ def build(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
   if spec["kind"] == "decoder":
     _check_causal(spec)
   return model
+
+
+def surroundings(spec, dtype, depth: int, **given) -> dict[str, Any]:
+  """What every part of a model is given: width, dtypes, initializer, ...
+
+  Args:
+    spec: of a model; sets `width`, and maybe `vocab_size` and `initializer`.
+    dtype: of activations.
+    depth: number of layers.
+    **given: what the caller knows.
+  """
+  made = {"param_dtype": jnp.float32, **given}
+  made["initializer"] = _initializer(spec.get("initializer", {}), depth)
+  made |= {"width": spec["width"], "dtype": dtype}
+  if "vocab_size" in spec:
+    made["vocab_size"] = spec["vocab_size"]
+  return made
+
+
+def norm_spec(spec) -> dict[str, Any]:
+  """The spec of a model's norms, checked: blocks build theirs later."""
+  norm = dict(spec.get("norm", {"kind": "layer_norm"}))
+  norms.check(norm)
+  return norm
+
+
+def head_modules(spec, given) -> dict[str, nn.Module]:
+  """name -> head of a model; `given` by `surroundings`."""
+  given = {"norm": norm_spec(spec), **given}
+  given["dropout"] = spec.get("dropout", 0.0)
+  heads = spec.get("heads", {}).items()
+  return {name: head_parts.build(head, **given) for name, head in heads}
 
 
 def towers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -117,11 +145,12 @@ def leaks(module: nn.Module) -> dict[str, str]:
     packed.
   """
   found = {}
-  if isinstance(module, nn.Module):
+  if dataclasses.is_dataclass(module):  # Linen modules are
     if reason := getattr(module, "leaks", ""):
       found[type(module).__name__] = reason
     inner = [getattr(module, f.name) for f in dataclasses.fields(module)]
-    inner = [value for value in inner if value is not module.parent]
+    owner = getattr(module, "parent", None)
+    inner = [value for value in inner if value is not owner]
   elif isinstance(module, Mapping):
     inner = list(module.values())
   else:
@@ -176,9 +205,9 @@ def _check_keys(spec):
       )
   for name, layer in spec.get("layers", {}).items():
     for key in layer:
-      if key not in _LAYER_KEYS:
+      if key not in _SLOTS:
         raise errors.unknown(
-          f"config.model.layers.{name} has no slot", key, _LAYER_KEYS
+          f"config.model.layers.{name} has no slot", key, _SLOTS
         )
     for key in _LAYER_KEYS:
       if key not in layer:
@@ -204,12 +233,26 @@ def _layer(spec, inside, **given):
   # The model's dropout is the blocks'; mixers and feed-forwards have places
   # for dropout of their own, which a config sets by name.
   inner = {k: v for k, v in given.items() if k not in ("norm", "dropout")}
+  inner["width"] = spec["block"].get("inner", given["width"])
+  if "cross" in spec:
+    _check_cross(spec["block"])
+    given["cross"] = mixers.build(spec["cross"], **inner)
   return blocks.build(
     spec["block"],
     mixer=mixers.build(mixer, **inner),
     feedforward=feedforwards.build(spec["feedforward"], **inner),
     **given,
   )
+
+
+def _check_cross(block):
+  kind = blocks.check(block)
+  if "cross" not in blocks.fields(kind):
+    able = [k for k in blocks.kinds() if "cross" in blocks.fields(k)]
+    raise errors.UserError(
+      f"A layer has the slot 'cross', but its block '{kind}' reads no encoder; "
+      f"blocks that do: {', '.join(able)}."
+    )
 
 
 def _turns(spec) -> bool:
@@ -275,7 +318,37 @@ def _check_scores(spec):
       )
 
 
+def _check_shared(spec):
+  """What positions share and mixers read must be the same."""
+  position = spec["positions"]["kind"]
+  shared = position_parts.entry(position).build.shares
+  for name, layer in spec["layers"].items():
+    mixer = mixers.check(layer["mixer"])
+    read = getattr(mixers.entry(mixer).build, "reads", "")
+    if read == shared:
+      continue
+    where = f"config.model.layers.{name}.mixer '{mixer}'"
+    raise errors.UserError(
+      f"{where} reads {read}, which config.model.positions '{position}' do not "
+      f"give; those that do: {', '.join(_sharing(read))}."
+      if read
+      else f"config.model.positions '{position}' give {shared}, which {where} "
+      "does not read: they would have no effect."
+    )
+
+
+def _sharing(what):
+  kinds = position_parts.kinds()
+  return [k for k in kinds if position_parts.entry(k).build.shares == what]
+
+
 def _check_causal(spec):
+  embedding = spec["embeddings"]["kind"]
+  if getattr(embedding_parts.entry(embedding).build, "looks_ahead", False):
+    raise errors.UserError(
+      f"config.model.embeddings is '{embedding}', which reads the next token, "
+      "but the model is a decoder: take kind='token'."
+    )
   for name, layer in spec["layers"].items():
     if not layer["mixer"].get("causal", False):
       raise errors.UserError(

@@ -61,6 +61,14 @@ class Encoder(nn.Module):
 
   def encode(self, batch, *, train=False, capture=frozenset(), cache_length=0):
     """Returns hidden states [batch, length, width] and the context."""
+    x, ctx = self.embed(
+      batch, train=train, capture=capture, cache_length=cache_length
+    )
+    x = self.stack(x, ctx)
+    return (x if self.final_norm is None else self.final_norm(x)), ctx
+
+  def embed(self, batch, *, train=False, capture=frozenset(), cache_length=0):
+    """Returns what the stack reads, [batch, length, width], and the context."""
     tokens = batch["inputs"]
     segments = batch.get("segments", jnp.ones_like(tokens))
     positions = batch.get("positions")
@@ -70,6 +78,8 @@ class Encoder(nn.Module):
       Context(
         segments=segments,
         positions=positions,
+        memory=batch.get("memory"),
+        memory_segments=batch.get("memory_segments"),
         train=train,
         capture=frozenset(capture),
         cache_length=cache_length,
@@ -79,5 +89,4 @@ class Encoder(nn.Module):
     x = self.positions.at_input(x, ctx)
     x = x if self.input_norm is None else self.input_norm(x)
     x = self.drop(x, deterministic=not train)
-    x = self.stack(self.embeddings.project(x), ctx)
-    return (x if self.final_norm is None else self.final_norm(x)), ctx
+    return self.embeddings.project(x), ctx

@@ -28,6 +28,12 @@ def implementations() -> tuple[str, ...]:
   return _dispatch.names(_BACKENDS)
 
 
+def check_name(implementation: str | None) -> None:
+  """Raises NotImplementedError, with the nearest names, if it is unknown."""
+  if implementation is not None:
+    _dispatch.parse(_OP, implementation, _BACKENDS)
+
+
 def choose(
   platform: str | None = None,
   kind: str | None = None,

@@ -6,8 +6,8 @@ results of every instruction, loops counted out, which counts whole what a
 loop reads a slice of; nothing was timed): bfloat16, 64 rows of 512, 12 heads,
 128 features, head_dim 64, forward, 'chunked' moves 1.6 GB without mask, up to
 5.1 causal and up to 9.1 packed, where 0.3 is each array once; 'triton' 1.0
-packed. In bfloat16 its kernels spill no register with 128 features and head_dim
-64; in float32 they spill up to 1 KiB a thread.
+packed. Its kernels spill no register with 128 features and head_dim 64, in any
+dtype (`tests/aot`).
 """
 
 from pallas_kernels.linear_attention.api import (

@@ -39,10 +39,15 @@ class Blocks:
 
   Attributes:
     chunk: positions at a time, a power of two from 16.
+    columns: of the result that a program computes, a power of two from 16;
+      the scores are computed anew for each part of the columns.
+    depth: features that are multiplied at a time, a power of two from 16.
     warps: of a program.
   """
 
   chunk: int = 32
+  columns: int = 128
+  depth: int = 128
   warps: int = 8
 
 
@@ -103,8 +108,19 @@ def linear_attention(
     documents = fill(segments.astype(jnp.int32))
     # The sign tells padding, which has the document around it.
     documents = jnp.where(segments > 0, documents, -documents)
-  static = _Static(causal, epsilon, blocks or Blocks(), interpret)
+  static = _Static(causal, epsilon, blocks or _blocks(arrays), interpret)
   return _sharded(static, *arrays, documents)
+
+
+def _blocks(arrays):
+  """The largest that spill no register, found by compiling for an H200.
+
+  Chunks of 64, which Hopper's widest products want, spill in every dtype.
+  """
+  if all(x.dtype.itemsize == 2 for x in arrays):
+    return Blocks()
+  wide = max(x.shape[-1] for x in arrays) > 64
+  return Blocks(chunk=16, columns=32 if wide else 64, depth=64)
 
 
 def _sharded(static, query, key, value, documents):
@@ -219,11 +235,11 @@ def _call(
 
   def row(x):
     if x.ndim == 2:
-      return pl.BlockSpec((None, length), lambda h, b: (b, 0))
+      return pl.BlockSpec((None, length), lambda h, b, t: (b, 0))
     if x.ndim == 3:
-      return pl.BlockSpec((None, length, None), lambda h, b: (b, 0, h))
+      return pl.BlockSpec((None, length, None), lambda h, b, t: (b, 0, h))
     shape = (None, length, None, x.shape[3])
-    return pl.BlockSpec(shape, lambda h, b: (b, 0, h, 0))
+    return pl.BlockSpec(shape, lambda h, b, t: (b, 0, h, 0))
 
   outputs = {"out": jax.ShapeDtypeStruct(c.shape, dtype)}
   if with_total:
@@ -236,12 +252,19 @@ def _call(
   moved = sum(
     x.size * x.dtype.itemsize for x in (*inputs.values(), *outputs.values())
   )
-  chunk = static.blocks.chunk
   width = a.shape[3]
-  per_row = 2 * width * channels + chunk * (width + channels)
+  columns = min(static.blocks.columns, pl.next_power_of_2(channels))
+  kernel = functools.partial(
+    _kernel,
+    blocks=static.blocks,
+    columns=columns,
+    way=way,
+    interpret=static.interpret,
+  )
+  per_row = 2 * width * channels + static.blocks.chunk * (width + channels)
   return pl.pallas_call(
-    lambda *refs: _kernel(dict(zip(names, refs)), chunk, way, static.interpret),
-    grid=(heads, batch),
+    lambda *refs: kernel(dict(zip(names, refs))),
+    grid=(heads, batch, pl.cdiv(channels, columns)),
     in_specs=[row(x) for x in inputs.values()],
     out_specs=[row(x) for x in outputs.values()],
     out_shape=list(outputs.values()),
@@ -254,101 +277,164 @@ def _call(
       bytes_accessed=moved,
     ),
     interpret=static.interpret,
-    name=f"linear_attention_{name}",
+    name=f"linear_attention_{name}" + ("_right" if add else ""),
   )(*inputs.values())
 
 
-def _kernel(refs, chunk, way, interpret):
-  """One head's row; `refs` by name, see `_call`."""
+def _kernel(refs, *, blocks, columns, way, interpret):
+  """Columns of one head's row; `refs` by name, see `_call`."""
   length, width = refs["a"].shape
-  chunks = pl.cdiv(length, chunk)
-  columns = pl.next_power_of_2(width)
-  others = pl.next_power_of_2(refs["c"].shape[1])
+  chunks = pl.cdiv(length, blocks.chunk)
+  depth = min(blocks.depth, pl.next_power_of_2(width))
+  depths = [first + jnp.arange(depth) for first in range(0, width, depth)]
+  mine = pl.program_id(2) * columns + jnp.arange(columns)
   dot = functools.partial(_dot, interpret=interpret)
-  # What else is summed: c (with alpha, beta), and b (for the total).
-  ranked = "alpha" in refs or "beta" in refs
 
-  def step(i, carry):
-    held, carry = carry[0], carry[1:]
-    first = (chunks - 1 - i if way.reverse else i) * chunk
-    place = first + jnp.arange(chunk)
-    documents, real = _documents(refs, place, length)
-    near, far = _ends(refs, held, first, chunk, length, way.reverse)
-    goes_on = (near == held).astype(jnp.float32)
-    state, *sums = (x * goes_on for x in carry)
-    a = _rows(refs["a"], place, real, columns)
-    b = _rows(refs["b"], place, real, columns)
-    c = _rows(refs["c"], place, real, others)
-    reads = (documents == near).astype(jnp.float32)
-    out = dot(a, state) * reads[:, None]
-    if ranked:
-      alpha = _scalars(refs.get("alpha"), place, real)
-      beta = _scalars(refs.get("beta"), place, real)
-      out += (alpha * reads)[:, None] * sums[0][None, :]
-    if "total" in refs:
-      total = jnp.sum(a.astype(jnp.float32) * sums[-1][None, :], 1) * reads
+  def step(i, state):
+    first = (chunks - 1 - i if way.reverse else i) * blocks.chunk
+    here = _here(refs, state, first, blocks.chunk, way.reverse)
+    state = state.times((here.near == state.document).astype(jnp.float32))
+    a, b = (
+      [_rows(refs[name], here, column) for column in depths] for name in "ab"
+    )
+    c = _rows(refs["c"], here, mine)
+    out, total = _from_state(refs, a, state, here, dot)
     if way.scores != "none":
-      scores = dot(a, b.T)
-      if ranked:
-        scores += alpha[:, None] * beta[None, :]
-      seen = documents[:, None] == documents[None, :]
-      if way.scores == "behind":
-        row, column = place[:, None], place[None, :]
-        seen &= column >= row if way.reverse else column <= row
-      scores = jnp.where(seen, scores, 0.0)
+      scores = _scores(refs, a, b, here, way, dot)
       out += dot(scores, c)
-      if "total" in refs:
-        total += jnp.sum(scores, 1)
-    _store(refs, "out", (place[:, None], jnp.arange(others)[None, :]), out)
+      total += jnp.sum(scores, 1)
+    _store(refs, "out", (here.place[:, None], mine[None, :]), out)
     if "total" in refs:
-      _store(refs, "total", (place,), total)
-    own = documents == far
-    through = (near == far).astype(jnp.float32)
-    b = jnp.where(own[:, None], b, jnp.zeros((), b.dtype))
-    state = state * through + dot(b.T, c)
-    sums = [x * through for x in sums]
-    if ranked:
-      weight = jnp.where(own, beta, 0.0)
-      sums[0] += jnp.sum(weight[:, None] * c.astype(jnp.float32), 0)
-    if "total" in refs:
-      sums[-1] += jnp.sum(b.astype(jnp.float32), 0)
-    return far, state, *sums
+      _store(refs, "total", (here.place,), total)
+    return _next_state(refs, state, b, c, here, dot)
 
-  start = [jnp.int32(1), jnp.zeros((columns, others), jnp.float32)]
-  start += [jnp.zeros((others,), jnp.float32)] if ranked else []
-  start += [jnp.zeros((columns,), jnp.float32)] if "total" in refs else []
-  lax.fori_loop(0, chunks, step, tuple(start))
+  zeros = lambda *shape: jnp.zeros(shape, jnp.float32)
+  start = _State(
+    document=jnp.int32(1),
+    products=tuple(zeros(depth, columns) for _ in depths),
+    # What else is summed: c (with alpha, beta), and b (for the total).
+    values=zeros(columns) if _ranked(refs) else None,
+    keys=tuple(zeros(depth) for _ in depths) if "total" in refs else None,
+  )
+  lax.fori_loop(0, chunks, step, start)
 
 
-def _documents(refs, place, length):
-  """Document of each place, and which places hold a token."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _State:
+  """Sums over the keys of one document, all before a chunk.
+
+  Attributes:
+    document: which.
+    products: of b and c, [depth, columns] for each part of b's columns.
+    values: of beta c, [columns], or None.
+    keys: of b, [depth] for each part, or None.
+  """
+
+  document: jax.Array
+  products: tuple
+  values: jax.Array | None
+  keys: tuple | None
+
+  def times(self, factor) -> "_State":
+    """The sums multiplied."""
+    sums = (self.products, self.values, self.keys)
+    return _State(self.document, *jax.tree.map(lambda x: x * factor, sums))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Here:
+  """A chunk of positions.
+
+  Attributes:
+    place: [chunk] in the row.
+    documents: [chunk] each position's; padding has the one around it.
+    real: [chunk] bool, whether there is a token.
+    near: document where the way enters.
+    far: document where the way leaves.
+  """
+
+  place: jax.Array
+  documents: jax.Array
+  real: jax.Array
+  near: jax.Array
+  far: jax.Array
+
+
+def _here(refs, state, first, chunk, reverse):
+  length = refs["a"].shape[0]
+  place = first + jnp.arange(chunk)
   inside = place < length
   if "documents" not in refs:
-    return inside.astype(jnp.int32), inside
-  signed = plt.load(refs["documents"].at[place], mask=inside, other=0)
-  return jnp.abs(signed), signed > 0
-
-
-def _ends(refs, held, first, chunk, length, reverse):
-  """Documents at the ends of a chunk: where a way enters and leaves it."""
-  if "documents" not in refs:
-    return held, held
+    one = inside.astype(jnp.int32)
+    return _Here(place, one, inside, state.document, state.document)
+  ids = refs["documents"]
+  signed = plt.load(ids.at[place], mask=inside, other=0)
   last = jnp.minimum(first + chunk, length) - 1
-  ends = [jnp.abs(plt.load(refs["documents"].at[i])) for i in (first, last)]
-  return (ends[1], ends[0]) if reverse else (ends[0], ends[1])
+  ends = [jnp.abs(plt.load(ids.at[i])) for i in (first, last)]
+  ends = ends[::-1] if reverse else ends
+  return _Here(place, jnp.abs(signed), signed > 0, *ends)
 
 
-def _rows(ref, place, wanted, columns):
-  """[len(place), columns], 0 where not wanted and past the row's end."""
-  column = jnp.arange(columns)
-  mask = wanted[:, None] & (column < ref.shape[1])[None, :]
-  return plt.load(ref.at[place[:, None], column[None, :]], mask=mask, other=0.0)
+def _from_state(refs, a, state, here, dot):
+  """What the keys before the chunk add to its rows, and to their totals."""
+  reads = (here.documents == here.near).astype(jnp.float32)
+  out = sum(dot(x, product) for x, product in zip(a, state.products))
+  out *= reads[:, None]
+  if _ranked(refs):
+    alpha = _scalars(refs.get("alpha"), here) * reads
+    out += alpha[:, None] * state.values[None, :]
+  total = 0.0
+  if "total" in refs:
+    for x, keys in zip(a, state.keys):
+      total += jnp.sum(x.astype(jnp.float32) * keys[None, :], 1)
+    total *= reads
+  return out, total
 
 
-def _scalars(ref, place, real):
+def _scores(refs, a, b, here, way, dot):
+  """[chunk, chunk] of the chunk's rows and its own keys."""
+  scores = sum(dot(x, y.T) for x, y in zip(a, b))
+  if _ranked(refs):
+    alpha, beta = (_scalars(refs.get(n), here) for n in ("alpha", "beta"))
+    scores += alpha[:, None] * beta[None, :]
+  seen = here.documents[:, None] == here.documents[None, :]
+  if way.scores == "behind":
+    row, column = here.place[:, None], here.place[None, :]
+    seen &= column >= row if way.reverse else column <= row
+  return jnp.where(seen, scores, 0.0)
+
+
+def _next_state(refs, state, b, c, here, dot):
+  """Sums of the document in which the way leaves the chunk."""
+  own = here.documents == here.far
+  state = state.times((here.near == here.far).astype(jnp.float32))
+  b = [jnp.where(own[:, None], x, jnp.zeros((), x.dtype)) for x in b]
+  products = tuple(p + dot(x.T, c) for p, x in zip(state.products, b))
+  values, keys = state.values, state.keys
+  if values is not None:
+    weight = jnp.where(own, _scalars(refs.get("beta"), here), 0.0)
+    values += jnp.sum(weight[:, None] * c.astype(jnp.float32), 0)
+  if keys is not None:
+    keys = tuple(k + jnp.sum(x.astype(jnp.float32), 0) for k, x in zip(keys, b))
+  return _State(here.far, products, values, keys)
+
+
+def _ranked(refs):
+  return "alpha" in refs or "beta" in refs
+
+
+def _rows(ref, here, column):
+  """[chunk, len(column)], 0 where no token is and past the array's end."""
+  mask = here.real[:, None] & (column < ref.shape[1])[None, :]
+  at = here.place[:, None], column[None, :]
+  return plt.load(ref.at[at], mask=mask, other=0.0)
+
+
+def _scalars(ref, here):
   if ref is None:
-    return real.astype(jnp.float32)
-  return plt.load(ref.at[place], mask=real, other=0.0)
+    return here.real.astype(jnp.float32)
+  return plt.load(ref.at[here.place], mask=here.real, other=0.0)
 
 
 def _store(refs, name, at, values):

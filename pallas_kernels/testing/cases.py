@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from pallas_kernels.dynamic_convolution import dynamic_convolution
 from pallas_kernels.flash_attention import bias as biases
 from pallas_kernels.flash_attention import flash_attention
+from pallas_kernels.linear_attention import linear_attention
 
 # What multiplies bfloat16 matrices on each GPU.
 _PRODUCTS = {"h200": "HGMMA", "a100": "HMMA"}
@@ -50,7 +51,7 @@ class Case:
 
 def everything() -> dict[str, Case]:
   """name -> case."""
-  cases = [*_attention_cases(), *_convolution_cases()]
+  cases = [*_attention_cases(), *_convolution_cases(), *_linear_cases()]
   return {case.name: case for case in cases}
 
 
@@ -94,6 +95,7 @@ def attention(
   heads: int = 4,
   key_heads: int = 4,
   head_dim: int = 64,
+  value_dim: int | None = None,
   term: str | None = None,
   segments: bool = False,
   dropout_rate: float = 0.0,
@@ -108,14 +110,20 @@ def attention(
     length: queries and keys.
     heads: of queries.
     key_heads: of keys and values.
-    head_dim: channels of a head.
+    head_dim: channels of query and key.
+    value_dim: of value, or None for as many.
     term: a key of `BIASES`, or None.
     segments: whether rows are packed.
     dropout_rate: of probabilities.
     **options: for `flash_attention`.
   """
-  wide = lambda heads: _shape(batch, length, heads, head_dim, dtype=dtype)
-  inputs = dict(query=wide(heads), key=wide(key_heads), value=wide(key_heads))
+  wide = lambda heads, dim: _shape(batch, length, heads, dim, dtype=dtype)
+  value_dim = value_dim or head_dim
+  inputs = dict(
+    query=wide(heads, head_dim),
+    key=wide(key_heads, head_dim),
+    value=wide(key_heads, value_dim),
+  )
   if term is not None:
     make = functools.partial(BIASES[term], batch, length, heads, head_dim)
     inputs["bias"] = jax.eval_shape(lambda: make(jnp.dtype(dtype)))
@@ -134,7 +142,7 @@ def attention(
       **options,
     )
 
-  return with_gradients(run), (inputs, rest, inputs["query"])
+  return with_gradients(run), (inputs, rest, wide(heads, value_dim))
 
 
 def convolution(
@@ -160,6 +168,34 @@ def convolution(
     return dynamic_convolution(**inputs, **rest, implementation=implementation)
 
   return with_gradients(run), (inputs, rest, values)
+
+
+def linear(
+  implementation: str,
+  *,
+  dtype="bfloat16",
+  batch: int = 2,
+  length: int = 512,
+  heads: int = 4,
+  features: int = 128,
+  head_dim: int = 64,
+  causal: bool = False,
+  segments: bool = False,
+):
+  """(function, shapes) of linear attention and its gradients."""
+  mapped = _shape(batch, length, heads, features, dtype=dtype)
+  value = _shape(batch, length, heads, head_dim, dtype=dtype)
+  inputs = dict(query_features=mapped, key_features=mapped, value=value)
+  rest = {}
+  if segments:
+    rest["segments"] = _shape(batch, length, dtype=jnp.int32)
+
+  def run(inputs, rest):
+    return linear_attention(
+      **inputs, **rest, causal=causal, implementation=implementation
+    )
+
+  return with_gradients(run), (inputs, rest, value)
 
 
 def _alibi(batch, length, heads, head_dim, dtype):
@@ -265,4 +301,25 @@ def _convolution_cases() -> list[Case]:
       dtype="float32",
       width=7,
     ),
+  ]
+
+
+_LINEAR = {
+  "packed": dict(segments=True),
+  "causal": dict(segments=True, causal=True, length=500),
+  "float32": dict(dtype="float32", segments=True),
+}
+
+
+def _linear_cases() -> list[Case]:
+  # Chunks are smaller than the 64 rows of an HGMMA, which would spill.
+  return [
+    _case(
+      f"linear_attention/triton/{name}",
+      ("h200", "a100") if name == "packed" else ("h200",),
+      linear,
+      products=False,
+      **given,
+    )
+    for name, given in _LINEAR.items()
   ]

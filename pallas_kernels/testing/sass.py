@@ -87,7 +87,7 @@ def report(program: aot.Program) -> list[Kernel]:
   def plain(symbol):
     symbol = symbol.removesuffix("_mosaic_gpu_kernel")
     # Of several kernels with one name XLA numbers all but the first.
-    return symbol if symbol in names else re.sub(r"_\d+$", "", symbol)
+    return symbol if symbol in names else re.sub(r"_+\d+$", "", symbol)
 
   found = {}
   for cubin in _cubins(serialize_executable.serialize(program.compiled)[0]):

@@ -87,6 +87,9 @@ def given(dtype, family=None) -> dict:
     base |= dict(
       mixer=mixers.build({"kind": "attention", "heads": tiny.HEADS}, **base),
       feedforward=feedforwards.build({"kind": "mlp", "hidden": 48}, **base),
+      cross=mixers.build(
+        {"kind": "cross_attention", "heads": tiny.HEADS}, **base
+      ),
       norm=lambda: norms.build({"kind": "layer_norm"}, dtype=dtype),
     )
   if family is stacks:  # of any layers; tests/models runs whole ones
@@ -105,6 +108,30 @@ class _Plain(nn.Module):
   @nn.compact
   def __call__(self, x, ctx):
     return self.part(x, ctx)
+
+
+class _Mixing(nn.Module):
+  """Mixers may read what positions share."""
+
+  part: nn.Module
+
+  @nn.compact
+  def __call__(self, x, ctx):
+    if reads := getattr(self.part, "reads", ""):
+      kinds = positions.kinds()
+      kind = next(k for k in kinds if _part(positions, k).shares == reads)
+      position = _example(positions, kind, x.dtype)
+      x, ctx = position.at_input(x, ctx), position.prepare(ctx)
+    return self.part(x, ctx)
+
+
+def _part(family, kind):
+  return family.entry(kind).build
+
+
+def _example(family, kind, dtype, **fields):
+  spec = {"kind": kind, **family.entry(kind).example, **fields}
+  return family.build(spec, **given(dtype, family))
 
 
 class _Norm(nn.Module):
@@ -136,10 +163,12 @@ class _Positioned(nn.Module):
 
   @nn.compact
   def __call__(self, x, ctx):
-    mixer = mixers.build(
-      {"kind": "attention", "heads": tiny.HEADS, "positions": self.part},
-      **given(x.dtype),
-    )
+    kind, fields = "attention", {"positions": self.part}
+    if shares := self.part.shares:
+      read = lambda kind: getattr(_part(mixers, kind), "reads", "")
+      kind = next(k for k in mixers.kinds() if read(k) == shares)
+      fields = {}
+    mixer = _example(mixers, kind, x.dtype, **fields)
     ctx = self.part.prepare(ctx)
     return mixer(self.part.at_input(x, ctx), ctx)
 
@@ -161,7 +190,7 @@ _ADAPTERS: dict[str, Callable] = {
   "embedding": _Embedded,
   "feedforward": _Plain,
   "head": _Headed,
-  "mixer": _Plain,
+  "mixer": _Mixing,
   "norm": _Norm,
   "position": _Positioned,
   "stack": _Plain,

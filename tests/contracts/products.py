@@ -53,6 +53,9 @@ def refusal(kinds: Kinds) -> str | None:
   turns = part.at_query_key is not Positions.at_query_key
   if turns and "positions" not in mixers.fields(mixer):
     return "acts on queries and keys"
+  reads = getattr(mixing, "reads", "")
+  if reads != part.shares:
+    return "do not give" if reads else "does not read"
   return None
 
 

@@ -78,10 +78,10 @@ def test_learned_rows_start_after_the_offset():
   assert part.longest() == 512
 
 
-@pytest.mark.parametrize("kind", sorted({*positions.kinds()} - {"learned"}))
-def test_the_others_reach_any_length(kind):
-  fields = {"heads": 4} if "heads" in positions.fields(kind) else {}
-  assert build(kind, **fields).longest() is None
+@pytest.mark.parametrize("kind", positions.kinds())
+def test_tables_of_rows_end_and_the_others_reach_any_length(kind):
+  example = positions.entry(kind).example
+  assert build(kind, **example).longest() == example.get("max_length")
 
 
 def test_sinusoids_are_the_papers():

@@ -73,10 +73,6 @@ def kept(case, seeds) -> np.ndarray:
 class Oracle:
   """One case: `out`, and `gradients` by the names of its arrays.
 
-  `conditions` tells of terms that are sums of many scores' gradients how much
-  larger the sum of magnitudes is: those of a row add up to 0, so that what
-  is left may be small beside what each of them was rounded to.
-
   Args:
     case: a `Case` of `attention_contract`.
     arrays: float64, by name; what stands at padding must be finite here.
@@ -119,14 +115,7 @@ class Oracle:
       * grouped(np.einsum("bhij,bihd->bjhd", grad, arrays["query"])),
       value=grouped(np.einsum("bhij,bihd->bjhd", weights * keep, grad_out)),
     )
-    terms = self._of_terms(grad)
-    self.gradients |= terms | self._of_untied(grad)
-    sizes = self._of_terms(np.abs(grad))
-    norm = np.linalg.norm
-    self.conditions = {
-      name: norm(sizes[name]) / max(norm(found), 1e-300)
-      for name, found in terms.items()
-    }
+    self.gradients |= self._of_terms(grad) | self._of_untied(grad)
 
   def _has(self, *names):
     return any(name in self.arrays for name in names)

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from pallas_kernels.linear_attention import implementations, linear_attention
+from pallas_kernels.linear_attention import (
+  implementations,
+  linear_attention,
+  triton,
+)
 
 B, L, H, F, D = 2, 50, 2, 6, 5
 # Documents of many lengths, with padding before, between, inside and after.
@@ -265,6 +269,32 @@ class TestTriton(Contract):
         segments=jnp.asarray(segments, jnp.int32),
       )
       assert error(out, slow(*inputs, causal, segments)) < 1e-6
+
+  def test_columns_and_features_are_cut(self):
+    """Two parts of each, the second one cut off, and their gradients."""
+    inputs = arrays(20, 24, 17)
+    segments = np.repeat([1, 2, 0], [9, 8, 3])[None].repeat(B, 0)
+    run = functools.partial(
+      triton.linear_attention,
+      causal=True,
+      segments=jnp.asarray(segments, jnp.int32),
+      epsilon=1e-12,
+      blocks=triton.Blocks(chunk=16, columns=16, depth=16),
+      interpret=True,
+    )
+    grad = np.random.default_rng(1).standard_normal(inputs[2].shape)
+
+    @jax.jit
+    def both(inputs, grad):
+      out, pull = jax.vjp(run, *inputs)
+      return out, pull(grad)
+
+    small = [jnp.asarray(a, jnp.float32) for a in (*inputs, grad)]
+    out, found = both(small[:3], small[3])
+    assert error(out, slow(*inputs, True, segments)) < 1e-6
+    expected = slow_gradients(*inputs, True, segments, grad)
+    for f, wanted in zip(found, expected, strict=True):
+      assert error(f, wanted) < 3e-6
 
   def test_what_it_cannot_do_is_refused(self):
     query, key, value = (jnp.asarray(a, jnp.float32) for a in arrays())

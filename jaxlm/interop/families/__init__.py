@@ -10,10 +10,25 @@ hold no parameter), and the functions
 - `leaves(description)`: the table of names;
 - `config(description, ids)`: the config.json that comes nearest to a
   description; the caller compares what it describes;
-- `architectures(roles)`: role of a head -> class that holds it.
+- `architectures(roles)`: role of a head -> class that holds it;
+- where it has one, `adapted(spec, arrays, ids)`: spec and arrays that compute
+  the same in the way of its class.
+
+A class that lets padding into its mixers also has `CAVEAT`, which says so: a
+model whose mixers keep it out (`parity=False`) is exported to it with that
+sentence, and compared on rows without padding.
 """
 
-from jaxlm.interop.families import bert, general, gpt2, modernbert, roberta
+from jaxlm.interop.families import (
+  bert,
+  convbert,
+  electra,
+  general,
+  gpt2,
+  mobilebert,
+  modernbert,
+  roberta,
+)
 
-STOCK = (bert, roberta, gpt2, modernbert)
+STOCK = (bert, roberta, gpt2, modernbert, mobilebert, convbert, electra)
 ALL = {family.MODEL_TYPE: family for family in (*STOCK, general)}

@@ -64,6 +64,17 @@ def get(description: Mapping[str, Any], path: str, default=None):
   return node
 
 
+def as_released(description: Mapping[str, Any]) -> dict[str, Any]:
+  """The description with `parity` on in every mixer that has it."""
+  layers = [
+    {**layer, "mixer": {**layer["mixer"], "parity": True}}
+    if "parity" in layer["mixer"]
+    else layer
+    for layer in description["layers"]
+  ]
+  return {**description, "layers": layers}
+
+
 def buffer(family, name: str) -> bool:
   """Whether a tensor holds no parameter of this family."""
   return re.search(family.BUFFERS, name) is not None

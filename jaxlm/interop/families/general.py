@@ -29,6 +29,8 @@ _CLASSES = {
 AUTO = {
   "masked_lm": "AutoModelForMaskedLM",
   "causal_lm": "AutoModelForCausalLM",
+  "seq2seq_lm": "AutoModelForSeq2SeqLM",
+  "replaced_token": "AutoModelForPreTraining",
   "next_sentence": "AutoModelForNextSentencePrediction",
   "classify": "AutoModelForSequenceClassification",
   "regress": "AutoModelForSequenceClassification",

@@ -4,6 +4,8 @@ Its position table begins with rows that belong to padding: position 0 is row
 `pad_token_id + 1`.
 """
 
+import numpy as np
+
 from jaxlm.interop.families import base, bert
 from jaxlm.interop.names import Leaf, linear, norm
 
@@ -54,6 +56,20 @@ def model_spec(settings, found) -> dict:
       kind="tag", classes=found.rows("classifier.weight"), dropout=dropout
     )
   return {**spec, "heads": heads}
+
+
+def adapted(spec, arrays, ids):
+  """Spec and arrays whose position 0 is in the row behind the padding's id."""
+  offset = spec["positions"].get("offset", 0)
+  wanted = ids.get("pad", offset - 1) + 1
+  if not offset or offset == wanted:
+    return spec, arrays
+  table = arrays["positions/table"][offset:]
+  unused = np.zeros((wanted, table.shape[1]), table.dtype)
+  return (
+    {**spec, "positions": {**spec["positions"], "offset": wanted}},
+    {**arrays, "positions/table": np.concatenate([unused, table])},
+  )
 
 
 def config(description, ids) -> dict:

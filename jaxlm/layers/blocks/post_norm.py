@@ -36,8 +36,10 @@ class PostNorm(nn.Module):
       self.dropout if rate is None else rate
     )
 
-  def __call__(self, x, ctx):
-    h = self.drop(self.mixer(x, ctx), deterministic=not ctx.train)
+  def __call__(self, x, ctx, kv=None):
+    """x [batch, length, width]; the mixer's keys and values may be apart."""
+    h = self.mixer(x, ctx) if kv is None else self.mixer(x, ctx, kv)
+    h = self.drop(h, deterministic=not ctx.train)
     x = self.mixer_norm(x + h)
     h = self.feedforward(x, ctx)
     h = self.feedforward_drop(h, deterministic=not ctx.train)

@@ -32,13 +32,16 @@ class TokenEmbeddings(nn.Module):
 
   @property
   def features(self) -> int:
-    """Width of a looked-up row."""
+    """Width of a row of the table, which `attend` compares with."""
     return self.width
 
+  @property
+  def looked_up(self) -> int:
+    """Width of what `lookup` returns."""
+    return self.features
+
   def setup(self):
-    table = primitives.partitioned(
-      self.initializer.kernel(), ("vocab", "embed")
-    )
+    table = primitives.partitioned(self.initializer.table(), ("vocab", "embed"))
     step = self.pad_to_multiple
     rows = -(-self.vocab_size // step) * step
     self.table = self.param(
@@ -48,7 +51,7 @@ class TokenEmbeddings(nn.Module):
       self.type_table = self.param(
         "type_table",
         primitives.partitioned(self.initializer.kernel(), (None, "embed")),
-        (self.types, self.features),
+        (self.types, self.looked_up),
         self.param_dtype,
       )
 
@@ -61,10 +64,12 @@ class TokenEmbeddings(nn.Module):
     # Gather, then cast: the gradient of a row is a sum over tokens, and a
     # bfloat16 sum stops growing after some hundreds of them.
     x = self.table[tokens].astype(self.dtype)
-    if self.types:
-      types = jnp.zeros_like(tokens) if types is None else types
-      x = x + self.type_table[types].astype(self.dtype)
-    return x
+    return x + self.type_rows(tokens, types) if self.types else x
+
+  def type_rows(self, tokens, types):
+    """Rows of the sentence table [batch, length, looked_up]."""
+    types = jnp.zeros_like(tokens) if types is None else types
+    return self.type_table[types].astype(self.dtype)
 
   def project(self, x):
     """[..., features] -> [..., width]: the same here."""

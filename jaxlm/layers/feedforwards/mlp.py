@@ -19,19 +19,20 @@ class MLP(nn.Module):
     width: width of the model.
     activation: a name of `primitives.ACTIVATIONS`.
     use_bias: biases of both maps.
+    dropout: rate before the output map (T5's and BART's place).
   """
 
   hidden: int
   width: int
   activation: str = "gelu"
   use_bias: bool = True
+  dropout: float = 0.0
   initializer: Initializer = Initializer()
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x, ctx):
-    del ctx
     shared = dict(
       use_bias=self.use_bias, dtype=self.dtype, param_dtype=self.param_dtype
     )
@@ -43,6 +44,7 @@ class MLP(nn.Module):
       **shared,
     )(x)
     h = primitives.activation(self.activation)(h)
+    h = primitives.Dropout(self.dropout)(h, deterministic=not ctx.train)
     return primitives.dense(
       self.width,
       ("mlp", "embed"),

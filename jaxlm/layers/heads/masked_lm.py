@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.heads import heads
 from jaxlm.layers.heads.base import gather
@@ -22,24 +23,37 @@ class MaskedLMHead(nn.Module):
     activation: a name of `primitives.ACTIVATIONS`.
     use_bias: bias of the transform.
     output_bias: a learned bias for each token.
+    untied: columns of an output matrix of its own, to the right of E (384 in
+      MobileBERT) or in its place (the whole width in EELBERT, where there is
+      no E).
   """
 
   norm: dict
   activation: str = "gelu"
   use_bias: bool = True
   output_bias: bool = True
+  untied: int = 0
   initializer: Initializer = Initializer()
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, hidden, batch, embeddings, ctx):
-    """Returns float32 logits [batch, p or length, vocab]."""
+    """Returns float32 logits [batch, p or length, vocab].
+
+    Raises:
+      UserError: neither the table nor `untied` gives a column.
+    """
     del ctx
+    if not embeddings.features + self.untied:
+      raise errors.UserError(
+        "The embeddings have no table to tie the output to: set the masked_lm "
+        "head's 'untied' to the model's width."
+      )
     if "predict_positions" in batch:
       hidden = gather(hidden, batch["predict_positions"])
     x = primitives.dense(
-      embeddings.features,
+      embeddings.features + self.untied,
       ("embed", None),
       init=self.initializer.kernel(),
       use_bias=self.use_bias,
@@ -51,7 +65,10 @@ class MaskedLMHead(nn.Module):
     x = norms.build(
       self.norm, dtype=self.dtype, param_dtype=self.param_dtype, name="norm"
     )(x)
-    logits = embeddings.attend(x)
+    tied, own = jnp.split(x, [embeddings.features], axis=-1)
+    logits = embeddings.attend(tied)
+    if self.untied:
+      logits = logits + self._own(own, logits)
     if not self.output_bias:
       return logits
     bias = self.param(
@@ -61,3 +78,18 @@ class MaskedLMHead(nn.Module):
       self.param_dtype,
     )
     return logits + bias.reshape(1, 1, -1).astype(logits.dtype)
+
+  def _own(self, x, logits):
+    """x [batch, p, untied] against the head's matrix, shaped like logits."""
+    table = self.param(
+      "output_table",
+      primitives.partitioned(self.initializer.kernel(), ("vocab", "embed")),
+      (logits.shape[-1], self.untied),
+      self.param_dtype,
+    )
+    return jnp.einsum(
+      "...d,vd->...v",
+      x.astype(self.dtype),
+      table.astype(self.dtype),
+      preferred_element_type=logits.dtype,
+    )

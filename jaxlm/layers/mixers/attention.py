@@ -1,6 +1,7 @@
 """Multi-head softmax attention (Vaswani et al., arXiv:1706.03762)."""
 
 import contextlib
+import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -35,6 +36,8 @@ class Attention(nn.Module):
       or 127 where causal.
     causal: hide what comes later.
     use_bias: biases of the four dense maps.
+    scale: factor of the scores; 1 / sqrt(head_dim) where 0. Where it is larger
+      (1 in T5), the query's kernel starts smaller by as much.
     dropout: rate on the attention probabilities.
     positions: acts on queries and keys (rotary).
     implementation: what computes attention, a name that
@@ -44,6 +47,8 @@ class Attention(nn.Module):
   """
 
   adds_bias: ClassVar[bool] = True
+  # Takes `values`, and inputs of any width.
+  separate_values: ClassVar[bool] = True
 
   heads: int
   width: int
@@ -52,6 +57,7 @@ class Attention(nn.Module):
   window: int = 0
   causal: bool = False
   use_bias: bool = True
+  scale: float = 0.0
   dropout: float = 0.0
   positions: Positions | None = None
   implementation: str | None = None
@@ -60,12 +66,14 @@ class Attention(nn.Module):
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x, ctx, kv=None):
+  def __call__(self, x, ctx, kv=None, values=None):
+    """Queries from x; keys and values from `kv`, or values from `values`."""
     self._check()
     kv = x if kv is None else kv
-    query = self._heads(x, "query", self.heads)
+    values = kv if values is None else values
+    query = self._heads(x, "query", self.heads, self._gain())
     key = self._heads(kv, "key", self.key_heads or self.heads)
-    value = self._heads(kv, "value", self.key_heads or self.heads)
+    value = self._heads(values, "value", self.key_heads or self.heads)
     if self.positions is not None:
       query, key = self.positions.at_query_key(query, key, ctx)
     segments, offset = ctx.segments, 0
@@ -103,10 +111,14 @@ class Attention(nn.Module):
       name=name,
     )
 
-  def _heads(self, x, name, heads):
+  def _gain(self):
+    dim = self.head_dim or self.width // self.heads
+    return primitives.query_gain(self.scale, dim) if self.scale else 1.0
+
+  def _heads(self, x, name, heads, gain=1.0):
     dim = self.head_dim or self.width // self.heads
     y = self._dense(
-      heads * dim, ("embed", "heads"), self.initializer.kernel(), name
+      heads * dim, ("embed", "heads"), self.initializer.kernel(gain), name
     )(x)
     return y.reshape(*x.shape[:-1], heads, dim)
 
@@ -125,6 +137,7 @@ class Attention(nn.Module):
         query_offset=offset,
         causal=self.causal,
         window=self._window(),
+        scale=self.scale or 1.0 / math.sqrt(ctx.score_terms * query.shape[-1]),
         dropout_rate=rate,
         dropout_key=self.make_rng("dropout") if rate else None,
         implementation=implementation,

@@ -11,9 +11,12 @@ class Positions(nn.Module):
   Attributes:
     on_scores: whether `prepare` adds to `ctx.bias`, so that every mixer must
       be one that adds it to its scores.
+    shares: the key of what `prepare` puts into `ctx.shared`, or "". Every
+      mixer must be one that `reads` it, and no other mixer can.
   """
 
   on_scores: ClassVar[bool] = False
+  shares: ClassVar[str] = ""
 
   def at_input(self, x, ctx):
     """Changes the embeddings [batch, length, features]."""

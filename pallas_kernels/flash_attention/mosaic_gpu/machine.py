@@ -23,8 +23,8 @@ AXES = ("heads", "blocks", "batch")
 THREAD = "warpgroup"
 # Two warpgroups compute, one moves data: 128 threads each.
 COMPUTING = 2
-# Registers a thread: (2 * 232 + 40) * 128 of the 65536 that there are.
-COMPUTE_REGISTERS, COPY_REGISTERS = 232, 40
+# Registers a thread: (2 * 240 + 24) * 128 of the 65536 that there are.
+COMPUTE_REGISTERS, COPY_REGISTERS = 240, 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +37,19 @@ class Machine:
 
   interpret: bool
 
-  def tile(self, x):
-    """A matrix (float32 or int32) as the tensor cores hold it."""
-    return self._as(x, plgpu.Layout.WGMMA)
-
   def zeros(self, shape):
-    """A float32 matrix of zeros."""
-    return self.tile(jnp.zeros(shape, jnp.float32))
+    """A float32 matrix of zeros, as the tensor cores hold it."""
+    return self._as(jnp.zeros(shape, jnp.float32), plgpu.Layout.WGMMA)
 
   def per_row(self, size: int, value: float):
     """One float32 for each row of a matrix."""
     x = jnp.full((size,), value, jnp.float32)
     return self._as(x, plgpu.Layout.WGMMA.reduce(1))
 
-  def index(self, shape, axis: int):
-    """int32 matrix of each element's place along an axis."""
-    return self.tile(jax.lax.broadcasted_iota(jnp.int32, shape, axis))
+  def places(self, size: int, axis: int):
+    """int32 0..size-1, as the numbers along an axis of a matrix are held."""
+    x = jax.lax.broadcasted_iota(jnp.int32, (size,), 0)
+    return self._as(x, plgpu.Layout.WGMMA.reduce(1 - axis))
 
   def load_rows(self, ref):
     """A vector in shared memory, one value for each row of a matrix."""

@@ -170,10 +170,11 @@ def _step(problem, refs, n, slot, at, slope, carry, masked):
     x = tile.hide(x, *ids)
   p = jnp.exp2(x * factor - unit.load(refs["l"].at[slot], shape, 1))
   plgpu.barrier_wait(refs["do_ready"].at[slot])
+  # Before dS is at hand: fewer registers are taken at once.
+  dv = unit.add_product(dv, p.astype(problem.dtype), do)
   # The product starts from -delta: that takes no registers of its own.
   less = unit.load(refs["d"].at[slot], shape, 1)
   ds = p * unit.add_product(less, refs["v"].at[n], do, transpose_b=True)
-  dv = unit.add_product(dv, p.astype(problem.dtype), do)
   plgpu.barrier_arrive(refs["do_free"].at[slot])
   dk = unit.add_product(dk, ds.astype(problem.dtype), q)
   plgpu.barrier_arrive(refs["q_free"].at[slot])

@@ -110,25 +110,37 @@ def _compute(problem, refs, place, bounds, n):
     dp = unit.product(refs["do"].at[n], v, transpose_b=True)
     plgpu.barrier_arrive(refs["v_free"].at[slot])
     ds = p * (dp + machine.rows(less, shape))
-    total, *rest = carry
+    total, *sums = carry
     if problem.slopes:
-      away = jnp.abs(tile.distance()).astype(jnp.float32)
-      rest = [rest[0] + jnp.sum(ds * away, axis=1)]
+      sums = _add_away(sums, p, ds, jnp.abs(tile.distance()))
     total = unit.add_product(total, ds.astype(problem.dtype), k)
     plgpu.barrier_arrive(refs["k_free"].at[slot])
-    return total, *rest
+    return total, *sums
 
   start = (unit.zeros((ROWS, problem.head_dim)),)
   if problem.slopes:
-    start += (unit.per_row(ROWS, 0.0),)
-  total, *away = walk.visit(bounds, step, start)
+    start += (unit.per_row(ROWS, 0.0),) * 3
+  total, *sums = walk.visit(bounds, step, start)
   # The warpgroup is done with its queries: their memory takes the results.
   refs["q"].at[n][...] = (total * problem.static.scale).astype(problem.dtype)
   if problem.slopes:
-    refs["l"].at[n][...] = away[0]
+    away, error, weight = sums
+    refs["l"].at[n][...] = away - error * weight
   plgpu.commit_smem()
   rows = pl.ds(first_query, ROWS)
   plgpu.copy_smem_to_gmem(refs["q"].at[n], refs["dq"].at[batch, rows, head])
   if problem.slopes:
     plgpu.copy_smem_to_gmem(refs["l"].at[n], refs["away"].at[batch, head, rows])
   plgpu.wait_smem_to_gmem(0)
+
+
+def _add_away(sums, p, ds, away):
+  """Three sums for each query, of which ALiBi's gradient is made.
+
+  That of a slope is what is left of large terms that cancel: it would show
+  that delta was made of an output rounded to 16 bits. dS of a row adds up to
+  0, so that its sum tells delta's error, and `weight` what that error adds.
+  """
+  total = lambda x: jnp.sum(x, axis=1)
+  terms = total(ds * away), total(ds), total(p * away)
+  return [before + term for before, term in zip(sums, terms, strict=True)]

@@ -33,19 +33,27 @@ class Tile:
     return 1 if self.transposed else 0
 
   def distance(self):
-    """int32: how many places each key lies after its query."""
+    """float32: how many places each key lies after its query; exact.
+
+    Made of a number for each row and one for each column, which takes fewer
+    registers and instructions than integers of the tile's shape.
+    """
     machine, offset = self.problem.machine, self.problem.static.query_offset
-    keys = machine.index(self.shape, 1 - self.query_axis)
-    queries = machine.index(self.shape, self.query_axis)
-    # Not (keys - queries) first: that would be kept in registers.
-    return (keys + (self.first_key - self.first_query - offset)) - queries
+    moved = self.first_key - self.first_query - offset
+
+    def along(axis, first=0):
+      places = machine.places(self.shape[axis], axis) + first
+      places = places.astype(jnp.float32)
+      return jax.lax.broadcast_in_dim(places, self.shape, [axis])
+
+    return along(1 - self.query_axis, moved) - along(self.query_axis)
 
   def logits(self, products, slope):
     """(x, factor): scores to base 2 are x * factor, with a factor over 0."""
     factor = self.problem.factor
     if not self.problem.slopes:
       return products, factor
-    away = jnp.abs(self.distance()).astype(jnp.float32)
+    away = jnp.abs(self.distance())
     return products * factor - away * (slope * LOG2E), 1.0
 
   def hide(self, x, q_ids=None, k_ids=None):
@@ -72,6 +80,7 @@ class Tile:
       return hidden(q == k, x)
     # Padded keys that are rows of their own disturb nothing.
     if not self.transposed and self.problem.keys % self.shape[1]:
-      keys = machine.index(self.shape, 1)
-      x = hidden(keys < self.problem.keys - self.first_key, x)
+      keys = machine.places(self.shape[1], 1)
+      inside = keys < self.problem.keys - self.first_key
+      x = hidden(jax.lax.broadcast_in_dim(inside, self.shape, [1]), x)
     return x

@@ -1,0 +1,84 @@
+"""Softmax attention over given queries, keys and values, as mixers call it."""
+
+import contextlib
+import math
+
+from jaxlm import errors
+from jaxlm.context import capture
+from pallas_kernels.flash_attention import flash_attention
+
+
+def attend(
+  module,
+  ctx,
+  query,
+  key,
+  value,
+  *,
+  dropout=0.0,
+  implementation=None,
+  causal=False,
+  window=None,
+  key_segments=None,
+  offset=0,
+):
+  """Mixes values by the scores of queries and keys, adding `ctx.bias`.
+
+  Args:
+    module: the mixer; it draws dropout and keeps 'attention_probabilities'.
+    ctx: the context.
+    query: [batch, length, heads, head_dim].
+    key: [batch, key_length, key_heads, head_dim].
+    value: the same.
+    dropout: rate on the probabilities while training.
+    implementation: a name of `flash_attention.implementations()`, or None.
+    causal: hide what comes later.
+    window: (before, after), distances that a query sees, or None.
+    key_segments: [batch, key_length]; those of `ctx` where None.
+    offset: the place of the first query among the keys.
+
+  Returns:
+    [batch, length, heads, head_dim].
+
+  Raises:
+    UserError: the named implementation cannot do this.
+  """
+  rate = dropout if ctx.train else 0.0
+  wanted = "attention_probabilities" in ctx.capture
+  # Shapes are asked for on machines that do not have the device.
+  apart = module.is_initializing() or ctx.cache_length or wanted
+  implementation = None if apart else implementation
+  with mendable(implementation is not None):
+    out = flash_attention(
+      query,
+      key,
+      value,
+      bias=ctx.bias,
+      segments=ctx.segments,
+      key_segments=ctx.segments if key_segments is None else key_segments,
+      query_offset=offset,
+      causal=causal,
+      window=window,
+      scale=1.0 / math.sqrt(ctx.score_terms * query.shape[-1]),
+      dropout_rate=rate,
+      dropout_key=module.make_rng("dropout") if rate else None,
+      implementation=implementation,
+      with_probabilities=wanted,
+    )
+  if wanted:
+    out, probabilities = out
+    capture(module, ctx, "attention_probabilities", probabilities)
+  return out
+
+
+@contextlib.contextmanager
+def mendable(named=True, field="implementation"):
+  """Where the config names an implementation, its refusal is the user's."""
+  try:
+    yield
+  except NotImplementedError as error:
+    if not named:
+      raise
+    raise errors.UserError(
+      f"mixer.{field}: {error} (leave it unset to have one chosen)"
+    ) from error

@@ -1,0 +1,84 @@
+"""The convolution half of ConvBERT's mixed attention."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxlm.layers import primitives
+from jaxlm.layers.convolutions import DepthwiseConvolution
+from jaxlm.layers.mixers import _attend
+from jaxlm.layers.primitives import Initializer
+from pallas_kernels.dynamic_convolution import dynamic_convolution
+
+
+class SpanConvolution(nn.Module):
+  """Span-based dynamic convolution (arXiv:2008.02496, section 4.2).
+
+  The kernel of a token is made of its query times a summary of the span
+  around it: softmax(W (query * separable_convolution(x)) + b), one kernel a
+  head; it runs over a linear map of x.
+
+  Attributes:
+    heads: kernels of a token.
+    head_dim: features of a head.
+    kernel_size: taps, odd.
+    parity: let padding and other documents in, as the released model does.
+    implementation: a name of `dynamic_convolution.implementations()`, or None.
+  """
+
+  heads: int
+  head_dim: int
+  kernel_size: int
+  parity: bool = False
+  implementation: str | None = None
+  initializer: Initializer = Initializer()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, query, ctx):
+    """x [batch, length, width], query [batch, length, heads * head_dim].
+
+    Returns:
+      [batch, length, heads, head_dim].
+    """
+    segments = None if self.parity else ctx.segments
+    span = DepthwiseConvolution(
+      self.kernel_size,
+      init=self._tap_init(),
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name="depthwise",
+    )(x, segments)
+    features = self.heads * self.head_dim
+    span = self._dense(features, "pointwise")(span)
+    logits = self._dense(self.heads * self.kernel_size, "kernel")(span * query)
+    values = self._dense(features, "value")(x)
+    implementation = self.implementation
+    if self.is_initializing():  # asks for shapes, maybe without the device
+      implementation = None
+    with _attend.mendable(
+      implementation is not None, "convolution_implementation"
+    ):
+      return dynamic_convolution(
+        values.reshape(*x.shape[:-1], self.heads, self.head_dim),
+        logits.reshape(*x.shape[:-1], self.heads, self.kernel_size),
+        segments=segments,
+        implementation=implementation,
+      )
+
+  def _tap_init(self):
+    """The released code starts the depthwise filter with std 1 / width."""
+    std = 1.0 / self.kernel_size
+    return dataclasses.replace(self.initializer, std=std).kernel()
+
+  def _dense(self, features, name):
+    return primitives.dense(
+      features,
+      ("embed", "heads"),
+      init=self.initializer.kernel(),
+      dtype=self.dtype,
+      param_dtype=self.param_dtype,
+      name=name,
+    )

@@ -1,0 +1,238 @@
+"""A generator and a discriminator that share their tables (ELECTRA).
+
+The towers are models of their own, applied one by one; what they share is a
+function of their parameters, `composed`, and needs no module.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlm import errors, paths
+from jaxlm.models import assembly, models
+
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+
+# sharing -> the parameters that the discriminator takes from the generator.
+_TABLES = r"^(embeddings/table|positions/table)$"
+SHARED = {
+  "separate": r"$^",
+  "shared": r"^(embeddings/(table|type_table)$|positions/table$|input_norm/)",
+  "gradient_disentangled": _TABLES,
+}
+_KEYS = ("kind", "towers", "sharing", "vocab_size", "heads")
+
+
+@models.register("two_tower", paper="arXiv:2003.10555, arXiv:2111.09543")
+@dataclasses.dataclass(frozen=True)
+class TwoTower:
+  """Parameters lie under the towers' names; the generator owns shared ones.
+
+  Attributes:
+    generator: a model with the head `masked_lm`.
+    discriminator: a model with the head `replaced_token`.
+    sharing: `separate`; `shared`, all that makes a row of the input: tables
+      and their norm (ELECTRA); or `gradient_disentangled` (DeBERTaV3, section
+      3.3): token and position tables are E_D = stop_gradient(E_G) + E_delta,
+      where E_delta, kept in the discriminator's place, starts at 0.
+  """
+
+  generator: nn.Module
+  discriminator: nn.Module
+  sharing: str = "shared"
+
+  @staticmethod
+  def assemble(spec: Mapping[str, Any], *, dtype=jnp.float32, **given):
+    """The model of dict(kind="two_tower", sharing=..., towers={...}).
+
+    Raises:
+      UserError: an unknown key, tower or way of sharing, or a tower without
+        the head that it needs.
+    """
+    _check(spec)
+    if "vocab_size" in spec:
+      given = {**given, "vocab_size": spec["vocab_size"]}
+    towers = {
+      name: assembly.build(tower, dtype=dtype, **given)
+      for name, tower in spec["towers"].items()
+    }
+    return TwoTower(**towers, sharing=spec.get("sharing", "shared"))
+
+  @staticmethod
+  def exported(spec: Mapping[str, Any], params):
+    """The spec and parameters of the discriminator, whole."""
+    sharing = spec.get("sharing", "shared")
+    tower = {"vocab_size": spec["vocab_size"]} if "vocab_size" in spec else {}
+    tower |= spec["towers"][DISCRIMINATOR]
+    return tower, composed(nn.meta.unbox(params), sharing)
+
+  @property
+  def towers(self) -> dict[str, nn.Module]:
+    """name -> model, the generator first."""
+    return {GENERATOR: self.generator, DISCRIMINATOR: self.discriminator}
+
+  def init(self, rngs, batch, *, train=False):
+    """Variables of both towers: {collection: {tower: tree}}.
+
+    Args:
+      rngs: a key, or stream -> key.
+      batch: what both towers read.
+      train: as of the towers.
+
+    Raises:
+      UserError: shared tables that do not exist alike in both towers.
+    """
+    rngs = rngs if isinstance(rngs, Mapping) else {"params": rngs}
+    made: dict[str, dict[str, Any]] = {}
+    for name, tower in self.towers.items():
+      drawn = tower.init(_folded(rngs, name), batch, train=train)
+      for collection, tree in drawn.items():
+        made.setdefault(collection, {})[name] = tree
+    made["params"] = _owned(made["params"], self.sharing)
+    return made
+
+  def apply(
+    self,
+    variables,
+    batch,
+    *,
+    tower: str = "",
+    train=False,
+    capture=frozenset(),
+    rngs=None,
+    mutable=False,
+  ):
+    """Runs one tower, or both on the same batch.
+
+    Args:
+      variables: {"params": {tower: tree}, ...}.
+      batch: see docs/design.md.
+      tower: a name; both where "".
+      train: dropout on.
+      capture: names kept in 'intermediates'.
+      rngs: stream -> key; each tower folds its own.
+      mutable: as in Linen; then what changed comes second.
+
+    Returns:
+      The tower's outputs. Of both: the discriminator's, and the heads of the
+      generator that it has not.
+    """
+    outputs, updates = {}, {}
+    for name in (tower,) if tower else (DISCRIMINATOR, GENERATOR):
+      found = self.towers[name].apply(
+        self._variables(variables, name),
+        batch,
+        train=train,
+        capture=capture,
+        rngs=_folded(rngs or {}, name),
+        mutable=mutable,
+      )
+      if mutable is not False:
+        found, changed = found
+        for collection, tree in changed.items():
+          updates.setdefault(collection, {})[name] = tree
+      outputs = {**found, **outputs}
+    return outputs if mutable is False else (outputs, updates)
+
+  def _variables(self, variables, name):
+    """One tower's own variables, its parameters whole."""
+    own = {c: tree[name] for c, tree in variables.items() if name in tree}
+    if name == DISCRIMINATOR:
+      own["params"] = composed(variables["params"], self.sharing)
+    return own
+
+
+def composed(params, sharing: str):
+  """The discriminator's whole parameters, from those of both towers.
+
+  Args:
+    params: {tower: nested dict}, numpy or jax arrays.
+    sharing: a name of `SHARED`.
+  """
+  own = paths.flatten(params[DISCRIMINATOR])
+  for path, base in paths.flatten(params[GENERATOR]).items():
+    if not re.search(SHARED[sharing], path):
+      continue
+    if path in own:  # what differs from the generator's
+      fixed = jax.lax.stop_gradient(base) if _traced(base) else base
+      own[path] = fixed + own[path]
+    else:
+      own[path] = base
+  return paths.unflatten(own)
+
+
+def _traced(leaf) -> bool:
+  """Whether a leaf is jax's; numpy's keep their float64 on the host."""
+  return isinstance(leaf, jax.Array)
+
+
+def _owned(params, sharing):
+  """Without what the discriminator borrows; differences start at 0."""
+  is_box = lambda leaf: isinstance(leaf, nn.meta.AxisMetadata)
+  flat = {
+    name: {
+      paths.name(path): leaf
+      for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=is_box)
+    }
+    for name, tree in params.items()
+  }
+  _check_tables(flat, sharing)
+  own = {}
+  for path, leaf in flat[DISCRIMINATOR].items():
+    if not re.search(SHARED[sharing], path):
+      own[path] = leaf
+    elif sharing == "gradient_disentangled":
+      own[path] = jax.tree.map(jnp.zeros_like, leaf)
+  return {**params, DISCRIMINATOR: paths.unflatten(own)}
+
+
+def _check_tables(flat, sharing):
+  shapes = {
+    name: {
+      path: nn.meta.unbox(leaf).shape
+      for path, leaf in tree.items()
+      if re.search(SHARED[sharing], path)
+    }
+    for name, tree in flat.items()
+  }
+  first, second = shapes[GENERATOR], shapes[DISCRIMINATOR]
+  for path in sorted({*first, *second}):
+    if first.get(path) != second.get(path):
+      raise errors.UserError(
+        f"config.model.sharing is '{sharing}', but {path} is "
+        f"{first.get(path, 'absent')} in the generator and "
+        f"{second.get(path, 'absent')} in the discriminator: give both towers "
+        "the same tables (a narrower one embeddings of kind='factorized' with "
+        "the other's table_width), or take sharing='separate'."
+      )
+
+
+def _folded(rngs, name):
+  index = (GENERATOR, DISCRIMINATOR).index(name)
+  return {k: jax.random.fold_in(key, index) for k, key in rngs.items()}
+
+
+def _check(spec):
+  for key in spec:
+    if key not in _KEYS:
+      raise errors.unknown("config.model has no key", key, _KEYS)
+  towers, names = spec.get("towers", {}), (GENERATOR, DISCRIMINATOR)
+  if set(towers) != set(names):
+    raise errors.UserError(
+      "config.model of kind 'two_tower' has the towers "
+      f"{', '.join(sorted(towers)) or 'none'}; it needs {' and '.join(names)}."
+    )
+  for name, head in zip(names, ("masked_lm", "replaced_token")):
+    found = [h.get("kind") for h in towers[name].get("heads", {}).values()]
+    if head not in found:
+      raise errors.UserError(
+        f"config.model.towers.{name}.heads has no head of kind '{head}'; it "
+        f"has: {', '.join(map(str, found)) or 'none'}."
+      )
+  if spec.get("sharing", "shared") not in SHARED:
+    raise errors.unknown("config.model.sharing has no", spec["sharing"], SHARED)
