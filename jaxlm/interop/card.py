@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxlm.interop import description as description_lib
 from jaxlm.interop.families import general
 
 _OUTPUTS = {
@@ -23,6 +24,7 @@ _TASKS = {
   "tag": "token-classification",
   "masked_lm": "fill-mask",
   "causal_lm": "text-generation",
+  "seq2seq_lm": "text2text-generation",
 }
 
 

@@ -54,8 +54,9 @@ def export_folder(
 
   Returns:
     Facts: `folder`, `architecture`, `model_type`, `why_own_code`, `caveat`
-    (what the class computes otherwise where rows are padded), `parameters`, `files` (name -> sha256), `differences` (program -> output
-    -> largest absolute difference) and `largest_difference`.
+    (what the class computes otherwise where rows are padded), `parameters`,
+    `files` (name -> sha256), `differences` (program -> output -> largest
+    absolute difference) and `largest_difference`.
 
   Raises:
     UserError: the folder holds something else, or a part of the model cannot

@@ -63,7 +63,7 @@ def import_folder(path, *, dtype=np.float32) -> Imported:
   found = Found(checkpoint.shapes, family.PREFIX)
   spec = family.model_spec(settings, found)
   arrays, used = _arrays(family, spec, checkpoint, found)
-  used |= _tied(family, checkpoint, found, arrays["embeddings/table"])
+  used |= _tied(family, checkpoint, found, arrays["embeddings/table"], used)
   ignored = sorted(
     name for name in set(checkpoint.shapes) - used if not buffer(family, name)
   )
@@ -120,8 +120,8 @@ def _check_shape(leaf, actual, checkpoint, shape):
     )
 
 
-def _tied(family, checkpoint, found, table) -> set[str]:
-  """The tensors that repeat the token table.
+def _tied(family, checkpoint, found, table, read) -> set[str]:
+  """The tensors that repeat the token table, but for those that were read.
 
   Raises:
     UserError: one of them has weights of its own.
@@ -129,7 +129,7 @@ def _tied(family, checkpoint, found, table) -> set[str]:
   used = set()
   for name in family.TIED:
     actual = found.actual(name)
-    if actual is None:
+    if actual is None or actual in read:
       continue
     if not np.array_equal(checkpoint.read(actual), table):
       raise UserError(

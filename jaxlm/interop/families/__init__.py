@@ -20,6 +20,7 @@ sentence, and compared on rows without padding.
 """
 
 from jaxlm.interop.families import (
+  bart,
   bert,
   convbert,
   electra,
@@ -28,7 +29,18 @@ from jaxlm.interop.families import (
   mobilebert,
   modernbert,
   roberta,
+  t5,
 )
 
-STOCK = (bert, roberta, gpt2, modernbert, mobilebert, convbert, electra)
+STOCK = (
+  bert,
+  roberta,
+  gpt2,
+  modernbert,
+  mobilebert,
+  convbert,
+  electra,
+  t5,
+  bart,
+)
 ALL = {family.MODEL_TYPE: family for family in (*STOCK, general)}
