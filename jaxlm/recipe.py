@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm import errors, paths, sharding
-from jaxlm.models import assembly
+from jaxlm.layers.embeddings import embeddings as embedding_parts
+from jaxlm.models import assembly, replacement
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
 from jaxlm.schedules import schedules
@@ -44,14 +45,15 @@ def model_spec(
 
   Args:
     config: the completed config.
-    facts: of the prepared data: `vocab_size`, and `classes` where labelled.
+    facts: of the prepared data: `vocab_size`, the tokenizer's `pieces`, and
+      `classes` where labelled.
     start: the spec of the model that `init_from` names, or None.
 
   Raises:
     UserError: no model in the config and none to start from, or a tokenizer
       with more tokens than the model.
   """
-  spec = {**(start or {}), **config["model"]}
+  spec = replacement.apply({**(start or {}), **config["model"]})
   if "kind" not in spec:
     raise errors.UserError(
       "config.model is empty: take a config that has a model, or set "
@@ -69,6 +71,8 @@ def model_spec(
       f"The tokenizer has {facts['vocab_size']} tokens but the model only "
       f"{spec['vocab_size']}; take the tokenizer that it was trained with."
     )
+  if "embeddings" in spec:
+    spec["embeddings"] = _spelled(spec["embeddings"], facts)
   classes = len(facts.get("classes", ()))
   spec["heads"] = {
     name: {"classes": classes, **head}
@@ -77,6 +81,14 @@ def model_spec(
     for name, head in spec.get("heads", {}).items()
   }
   return spec
+
+
+def _spelled(embeddings, facts) -> dict[str, Any]:
+  """The spec of embeddings, with the texts of all tokens if they are read."""
+  kind = embedding_parts.check(embeddings)
+  if "pieces" in facts and "vocabulary" in embedding_parts.fields(kind):
+    return {**embeddings, "vocabulary": tuple(facts["pieces"])}
+  return dict(embeddings)
 
 
 def build_model(spec: Mapping[str, Any], config: Mapping[str, Any]):

@@ -7,8 +7,14 @@ import numpy as np
 
 from jaxlm.errors import UserError
 from jaxlm.interop import layout
+from jaxlm.models import replacement
 
-_VOCAB = ("embeddings/table", "heads_masked_lm/output_bias")
+# Parameters with a row a token.
+OF_VOCABULARY = (
+  "embeddings/table",
+  "heads_masked_lm/output_table",
+  "heads_masked_lm/output_bias",
+)
 
 
 def adapt(
@@ -20,7 +26,8 @@ def adapt(
 
   Stacks are scanned or unrolled as `target` says, rows of the token table
   added (zeros) or cut where it is padded otherwise; heads that the target
-  lacks are dropped, those with other classes are drawn anew.
+  lacks are dropped, those with other classes are drawn anew, and so are
+  modules that a part names in `drawn_anew`, having taken another's place.
 
   Args:
     params: for `source`.
@@ -42,7 +49,7 @@ def adapt(
     if path not in held:
       continue
     array = held[path]
-    if path in _VOCAB:
+    if path in OF_VOCABULARY:
       array = _rows(array, shape[0], source["vocab_size"], target["vocab_size"])
     if array.shape != shape and path.startswith("heads_"):
       continue  # another number of classes
@@ -54,8 +61,14 @@ def adapt(
       )
     arrays[path] = array
   fresh = tuple(path for path in wanted if path not in arrays)
-  if any(not path.startswith("heads_") for path in fresh):
-    body = [path for path in fresh if not path.startswith("heads_")]
+  modules = replacement.drawn_anew(target)
+  body = [
+    path
+    for path in fresh
+    if not path.startswith("heads_")
+    and not any(f"/{module}/" in path for module in modules)
+  ]
+  if body:
     raise UserError(
       f"The weights to start from have no {body[0]} (and {len(body) - 1} more "
       "of this config's model): it is another architecture."

@@ -61,13 +61,13 @@ class DepthwiseConvolution(nn.Module):
 
   Attributes:
     width: taps.
-    init: of the filter [width, features].
+    kernel_init: of the filter [width, features].
     causal: look back only.
     use_bias: add a bias [features].
   """
 
   width: int
-  init: Callable
+  kernel_init: Callable
   causal: bool = False
   use_bias: bool = False
   dtype: jnp.dtype = jnp.float32
@@ -78,7 +78,7 @@ class DepthwiseConvolution(nn.Module):
     features = x.shape[-1]
     taps = self.param(
       "filter",
-      primitives.partitioned(self.init, (None, "embed")),
+      primitives.partitioned(self.kernel_init, (None, "embed")),
       (self.width, features),
       self.param_dtype,
     )

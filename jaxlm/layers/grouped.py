@@ -23,14 +23,14 @@ class GroupedDense(nn.Module):
     groups: blocks; they divide inputs and outputs.
     axes: logical names of the inputs and outputs. Blocks are split over
       devices as whichever of the two is not 'embed'.
-    init: of the kernel [groups, in / groups, features / groups].
+    kernel_init: of the kernel [groups, in / groups, features / groups].
     use_bias: add a bias [features].
   """
 
   features: int
   groups: int
   axes: tuple[str, str]
-  init: Callable
+  kernel_init: Callable
   use_bias: bool = True
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
@@ -42,7 +42,7 @@ class GroupedDense(nn.Module):
     split = next((axis for axis in self.axes if axis != "embed"), "embed")
     kernel = self.param(
       "kernel",
-      primitives.partitioned(self.init, (split, *self.axes)),
+      primitives.partitioned(self.kernel_init, (split, *self.axes)),
       (self.groups, inputs // self.groups, self.features // self.groups),
       self.param_dtype,
     ).astype(self.dtype)

@@ -65,6 +65,10 @@ MODELS = {
     kind="decoder",
     positions=dict(kind="none"),
   ),
+  "convbert": spec(
+    dict(kind="mixed_attention", heads=2, kernel_size=5),
+    positions=dict(kind="learned", max_length=LENGTH),
+  ),
 }
 
 
@@ -73,8 +77,10 @@ def losses(name, implementation, mesh=None, rows=ROWS) -> list[float]:
   """Losses of the first steps, dropout and all."""
   model_spec = MODELS[name]
   mixer = model_spec["layers"]["layer"]["mixer"]
+  mixed = mixer["kind"] == "mixed_attention"
+  field = "convolution_implementation" if mixed else "implementation"
   layer = model_spec["layers"]["layer"] | {
-    "mixer": mixer | {"implementation": implementation}
+    "mixer": mixer | {field: implementation}
   }
   model = assembly.build(model_spec | {"layers": {"layer": layer}})
   mesh = sharding.make_mesh(
@@ -125,6 +131,25 @@ def test_losses_do_not_depend_on_the_implementation(name, implementation):
   expected = losses(name, "reference")
   assert expected[0] - expected[-1] > 0.01 * expected[0]  # it learns
   np.testing.assert_allclose(losses(name, implementation), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "implementation",
+  [pytest.param(KERNELS[0], marks=pytest.mark.slow), KERNELS[1]],
+)
+def test_losses_do_not_depend_on_what_convolves(implementation):
+  """ConvBERT's dynamic convolution by its kernels and by XLA."""
+  expected = losses("convbert", "reference")
+  assert expected[0] - expected[-1] > 0.01 * expected[0]
+  found = losses("convbert", implementation)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_convolutions_do_not_depend_on_the_mesh():
+  expected = losses("convbert", "reference")
+  found = losses("convbert", "triton:interpret", mesh=(2, 2, 2))
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,14 @@ class GroupedMLP(nn.Module):
     widen = GroupedDense(
       self.hidden,
       axes=("embed", "mlp"),
-      init=self.initializer.kernel(),
+      kernel_init=self.initializer.kernel(),
       name="input",
       **shared,
     )
     narrow = GroupedDense(
       self.width,
       axes=("mlp", "embed"),
-      init=self.initializer.output(),
+      kernel_init=self.initializer.output(),
       name="output",
       **shared,
     )

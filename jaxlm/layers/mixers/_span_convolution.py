@@ -46,7 +46,7 @@ class SpanConvolution(nn.Module):
     segments = None if self.parity else ctx.segments
     span = DepthwiseConvolution(
       self.kernel_size,
-      init=self._tap_init(),
+      kernel_init=self._tap_init(),
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       name="depthwise",
