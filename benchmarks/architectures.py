@@ -11,41 +11,24 @@ so that the loss on the way is the loss of a shorter run.
 """
 
 import argparse
-import dataclasses
 import importlib
 import json
-import math
 import os
 import pathlib
 import platform
 import statistics
 import sys
 import tempfile
-import time
 
 import jax
-import numpy as np
 
 import jaxlm
-from benchmarks import _flops
-from jaxlm import configuration, errors, paths, recipe, sharding
+from benchmarks import _training
+from jaxlm import configuration, errors, paths, recipe
 from jaxlm.data import datasets
 from jaxlm.models import assembly
-from jaxlm.training import cost, loop
-from jaxlm.training import evaluate as evaluation
-from jaxlm.training import state as states
-from jaxlm.training.step import Clock, make_train_step
 
 NOT_ENCODERS = ("demo", "common", "__init__")
-
-
-@dataclasses.dataclass
-class Curve:
-  """One seed: held-out losses on the way."""
-
-  steps: list[int] = dataclasses.field(default_factory=list)
-  losses: list[float] = dataclasses.field(default_factory=list)
-  seconds_per_step: float = 0.0
 
 
 def names() -> list[str]:
@@ -140,105 +123,12 @@ def run(name: str, args, folder: pathlib.Path) -> dict:
   )
   vocab_size = prepared.facts["vocab_size"]
   config["model"], size = fitted(config["model"], args.parameters, vocab_size)
-  curves = {}
-  for rate in args.rates:  # chosen on seed 0, which is then kept
-    config["optimizer"]["learning_rate"] = rate
-    runner = Runner(config, prepared, args)
-    curves[rate] = [runner.train(0)]
-  best = min(curves, key=lambda rate: _end(curves[rate][0]))
-  config["optimizer"]["learning_rate"] = best
-  runner = Runner(config, prepared, args)
-  curves[best] += [runner.train(seed) for seed in range(1, args.seeds)]
   return dict(
     name=name,
     parameters=size,
-    rate=best,
-    flops=runner.flops,
-    bytes=runner.bytes,
-    unigram=unigram_entropy(prepared.train, 64),
-    curves=[dataclasses.asdict(curve) for curve in curves[best]],
+    unigram=_training.unigram_entropy(prepared.train, 64),
+    **_training.tuned(config, prepared, args, args.rates),
   )
-
-
-def _end(curve: Curve) -> float:
-  last = curve.losses[-1]
-  return last if math.isfinite(last) else math.inf
-
-
-class Runner:
-  """A compiled step and evaluation of one config."""
-
-  def __init__(self, config, prepared, args):
-    self.args = args
-    spec = recipe.model_spec(config, prepared.facts)
-    self.plan = recipe.build(
-      config,
-      spec=spec,
-      train=prepared.train,
-      validation=prepared.validation,
-      facts=prepared.facts,
-    )
-    plan = self.plan
-    shapes = loop.abstract_state(plan)
-    step = make_train_step(
-      plan.model,
-      plan.objective,
-      plan.tx,
-      schedule=plan.schedule,
-      clip_norm=plan.clip_norm,
-      mesh=plan.mesh,
-      state=shapes,
-    )
-    batch = self.batch(0, 0)
-    clock = Clock(np.int32(0), np.int32(0))
-    self.flops = _flops.count(step, shapes, batch, clock)
-    self.step = step.lower(shapes, batch, clock).compile()
-    self.bytes = cost.memory(shapes, self.step).total
-    self.evaluate = evaluation.make_eval_step(
-      plan.model, plan.objective, mesh=plan.mesh
-    )
-
-  def batch(self, seed, step):
-    """A batch of the training task on the devices."""
-    plan = self.plan
-    return sharding.shard_batch(plan.task.batch_at(seed, step), plan.mesh)
-
-  def train(self, seed: int) -> Curve:
-    """Trains from fresh parameters; evaluation is not in the time."""
-    plan, args, curve = self.plan, self.args, Curve()
-    state = states.create(
-      plan.model,
-      plan.tx,
-      plan.task.batch_spec,
-      seed=seed,
-      mesh=plan.mesh,
-    )
-    times = []
-    for number in range(args.steps):
-      batch = self.batch(seed, number)
-      start = time.perf_counter()
-      clock = Clock(np.int32(number), np.int32(number))
-      state, metrics = self.step(state, batch, clock)
-      jax.block_until_ready(metrics)
-      times.append(time.perf_counter() - start)
-      if (number + 1) % args.every == 0 or number + 1 == args.steps:
-        found = evaluation.evaluate(
-          self.evaluate,
-          plan.objective,
-          state,
-          plan.validation,
-          plan.mesh,
-          args.batches,
-        )
-        curve.steps.append(number + 1)
-        curve.losses.append(found["loss"])
-    curve.seconds_per_step = statistics.median(times)
-    return curve
-
-
-def at(curve: dict, budget: float) -> float:
-  """The loss after `budget` steps, between the evaluations by a line."""
-  return float(np.interp(budget, curve["steps"], curve["losses"]))
 
 
 def table(results: list[dict], args) -> str:
@@ -255,48 +145,21 @@ def table(results: list[dict], args) -> str:
     "equal time | GFLOPs a step | tokens/s | step, MB |",
     "|---|---|---|---|---|---|---|---|---|",
   ]
-  for r in sorted(results, key=lambda r: _mean(r, steps)):
+  for r in sorted(results, key=lambda r: _training.mean_at(r, steps)):
     speed = args.rows * args.length / seconds[r["name"]]
     cells = [
       r["name"],
       f"{r['parameters']:,}",
       f"{r['rate']:g}",
-      _cell(r, steps),
-      _cell(r, least_flops / r["flops"]),
-      _cell(r, least_time / seconds[r["name"]]),
+      _training.cell(r, steps),
+      _training.cell(r, least_flops / r["flops"]),
+      _training.cell(r, least_time / seconds[r["name"]]),
       f"{r['flops'] / 1e9:.2f}",
       f"{speed:,.0f}",
       f"{(r['bytes'] or 0) / 1e6:,.0f}",
     ]
     lines.append(f"| {' | '.join(cells)} |")
   return "\n".join(lines)
-
-
-def _losses(result, budget):
-  return [at(curve, budget) for curve in result["curves"]]
-
-
-def _mean(result, budget):
-  return statistics.fmean(_losses(result, budget))
-
-
-def _cell(result, budget) -> str:
-  losses = _losses(result, budget)
-  spread = statistics.stdev(losses) if len(losses) > 1 else 0.0
-  return f"{statistics.fmean(losses):.3f} ± {spread:.3f}"
-
-
-def unigram_entropy(task, batches: int) -> float:
-  """Nats of the distribution of what is predicted: what no context can beat."""
-  counts: dict[int, float] = {}
-  for step in range(batches):
-    batch = task.batch_at(0, step)
-    kept = batch["predict_ids"][batch["predict_weights"] > 0]
-    for token, number in zip(*np.unique(kept, return_counts=True)):
-      counts[int(token)] = counts.get(int(token), 0) + number
-  shares = np.array(list(counts.values()), np.float64)
-  shares /= shares.sum()
-  return float(-np.sum(shares * np.log(shares)))
 
 
 def arguments(argv):

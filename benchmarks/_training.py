@@ -1,0 +1,165 @@
+"""What benchmarks that train have in common: runs, curves, cells of tables."""
+
+import dataclasses
+import math
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from benchmarks import _flops
+from jaxlm import recipe, sharding
+from jaxlm.training import cost, loop
+from jaxlm.training import evaluate as evaluation
+from jaxlm.training import state as states
+from jaxlm.training.step import Clock, make_train_step
+
+
+@dataclasses.dataclass
+class Curve:
+  """One seed: held-out losses on the way."""
+
+  steps: list[int] = dataclasses.field(default_factory=list)
+  losses: list[float] = dataclasses.field(default_factory=list)
+  seconds_per_step: float = 0.0
+
+
+class Runner:
+  """A compiled step and evaluation of one config."""
+
+  def __init__(self, config, prepared, args):
+    self.args = args
+    spec = recipe.model_spec(config, prepared.facts)
+    self.plan = recipe.build(
+      config,
+      spec=spec,
+      train=prepared.train,
+      validation=prepared.validation,
+      facts=prepared.facts,
+    )
+    plan = self.plan
+    shapes = loop.abstract_state(plan)
+    step = make_train_step(
+      plan.model,
+      plan.objective,
+      plan.tx,
+      schedule=plan.schedule,
+      clip_norm=plan.clip_norm,
+      mesh=plan.mesh,
+      state=shapes,
+    )
+    batch = self.batch(0, 0)
+    clock = Clock(np.int32(0), np.int32(0))
+    try:
+      self.flops = _flops.count(step, shapes, batch, clock)
+    except ValueError:  # an optimizer's own loops
+      self.flops = None
+    self.step = step.lower(shapes, batch, clock).compile()
+    self.state_bytes = cost.memory(shapes).optimizer
+    self.bytes = cost.memory(shapes, self.step).total
+    self.evaluate = evaluation.make_eval_step(
+      plan.model, plan.objective, mesh=plan.mesh
+    )
+
+  def batch(self, seed, step):
+    """A batch of the training task on the devices."""
+    plan = self.plan
+    return sharding.shard_batch(plan.task.batch_at(seed, step), plan.mesh)
+
+  def train(self, seed: int) -> Curve:
+    """Trains from fresh parameters; evaluation is not in the time."""
+    plan, args, curve = self.plan, self.args, Curve()
+    state = states.create(
+      plan.model,
+      plan.tx,
+      plan.task.batch_spec,
+      seed=seed,
+      mesh=plan.mesh,
+    )
+    times = []
+    for number in range(args.steps):
+      batch = self.batch(seed, number)
+      start = time.perf_counter()
+      clock = Clock(np.int32(number), np.int32(number))
+      state, metrics = self.step(state, batch, clock)
+      jax.block_until_ready(metrics)
+      times.append(time.perf_counter() - start)
+      if (number + 1) % args.every == 0 or number + 1 == args.steps:
+        found = evaluation.evaluate(
+          self.evaluate,
+          plan.objective,
+          state,
+          plan.validation,
+          plan.mesh,
+          args.batches,
+        )
+        curve.steps.append(number + 1)
+        curve.losses.append(found["loss"])
+    curve.seconds_per_step = statistics.median(times)
+    return curve
+
+
+def tuned(config, prepared, args, rates) -> dict:
+  """Trains on all seeds at the best of the rates, told by the first seed.
+
+  Returns:
+    `rate`, `flops` and `bytes` of a step, `state_bytes` of the optimizer, and
+    `curves`, plain data, one a seed.
+  """
+  found = {}
+  for rate in rates:
+    config["optimizer"]["learning_rate"] = rate
+    runner = Runner(config, prepared, args)
+    found[rate] = runner, [runner.train(0)]
+  best = min(found, key=lambda rate: end(found[rate][1][0]))
+  runner, curves = found[best]
+  curves += [runner.train(seed) for seed in range(1, args.seeds)]
+  return dict(
+    rate=best,
+    flops=runner.flops,
+    bytes=runner.bytes,
+    state_bytes=runner.state_bytes,
+    curves=[dataclasses.asdict(curve) for curve in curves],
+  )
+
+
+def end(curve: Curve) -> float:
+  """The last loss; infinity where it is not finite."""
+  last = curve.losses[-1]
+  return last if math.isfinite(last) else math.inf
+
+
+def at(curve: dict, budget: float) -> float:
+  """The loss after `budget` steps, between the evaluations by a line."""
+  return float(np.interp(budget, curve["steps"], curve["losses"]))
+
+
+def losses_at(result, budget):
+  """The losses of all seeds after `budget` steps."""
+  return [at(curve, budget) for curve in result["curves"]]
+
+
+def mean_at(result, budget):
+  """Their mean."""
+  return statistics.fmean(losses_at(result, budget))
+
+
+def cell(result, budget) -> str:
+  """Their mean and standard deviation, for a table."""
+  losses = losses_at(result, budget)
+  spread = statistics.stdev(losses) if len(losses) > 1 else 0.0
+  return f"{statistics.fmean(losses):.3f} ± {spread:.3f}"
+
+
+def unigram_entropy(task, batches: int) -> float:
+  """Nats of the distribution of what is predicted: what no context can beat."""
+  counts: dict[int, float] = {}
+  for step in range(batches):
+    batch = task.batch_at(0, step)
+    kept = batch["predict_ids"][batch["predict_weights"] > 0]
+    for token, number in zip(*np.unique(kept, return_counts=True)):
+      counts[int(token)] = counts.get(int(token), 0) + number
+  shares = np.array(list(counts.values()), np.float64)
+  shares /= shares.sum()
+  return float(-np.sum(shares * np.log(shares)))
