@@ -82,6 +82,10 @@ def dynamic_convolution(
   run in float32 (or wider). Under a mesh kernels split rows over all of its
   axes but `tensor` (or `model`), which splits heads.
 
+  NaN or infinity at a position that is no padding reaches, in `reference`,
+  the positions whose window holds it; kernels multiply whole bands, and there
+  it may reach any position less than 128 away, also of other documents.
+
   Args:
     values: [batch, length, heads, head_dim] floating.
     logits: [batch, length, heads, width] floating, width odd.

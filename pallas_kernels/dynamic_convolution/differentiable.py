@@ -6,6 +6,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from pallas_kernels._once import once
+
+_INSTEAD = "'reference'"
+
 
 def differentiable(forward: Callable, backward: Callable) -> Callable:
   """convolution(static, values, logits, segments) -> out.
@@ -17,7 +21,11 @@ def differentiable(forward: Callable, backward: Callable) -> Callable:
     forward: (static, values, logits, segments or None) -> out.
     backward: (static, values, logits, segments or None, grad_out) ->
       (grad_values, grad_logits), of their arguments' shapes and dtypes.
+
+  Second derivatives raise NotImplementedError.
   """
+  forward = once(forward, "dynamic_convolution", _INSTEAD)
+  backward = once(backward, "dynamic_convolution", _INSTEAD)
 
   @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
   def convolution(static, values, logits, segments):

@@ -164,7 +164,7 @@ def _backward(static: Static, operands: Operands, out, lse, grad_out):
   return found
 
 
-_differentiable = differentiable(_forward, _backward)
+_differentiable = differentiable(_forward, _backward, again=True)
 
 
 def attend(static: Static, operands: Operands) -> jax.Array:

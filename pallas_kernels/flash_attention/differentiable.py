@@ -9,10 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+from pallas_kernels._once import once
 from pallas_kernels.flash_attention import operands as operands_lib
 
+_INSTEAD = "'reference' or 'chunked'"
 
-def differentiable(forward: Callable, backward: Callable) -> Callable:
+
+def differentiable(
+  forward: Callable, backward: Callable, *, again: bool = False
+) -> Callable:
   """attention(static, operands) -> out, with the gradient of `backward`.
 
   Args:
@@ -22,7 +27,12 @@ def differentiable(forward: Callable, backward: Callable) -> Callable:
     backward: (static, operands, out, lse, grad_out) -> dict of the gradients
       of the floating operands that are present, each of its operand's shape
       and dtype.
+    again: whether jax can differentiate both of them; kernels it cannot, and
+      second derivatives raise NotImplementedError.
   """
+  if not again:
+    forward = once(forward, "flash_attention", _INSTEAD)
+    backward = once(backward, "flash_attention", _INSTEAD)
 
   @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
   def attention(static, operands):

@@ -43,6 +43,17 @@ def _eqns(jaxpr):
       yield from _eqns(inner)
 
 
+def _around_kernels(jaxpr):
+  """Kernels and all equations beside them, in order."""
+  for eqn in jaxpr.eqns:
+    inner = extend.jaxprs_in_params(eqn.params)
+    if eqn.primitive.name == "pallas_call" or not inner:
+      yield eqn
+      continue
+    for body in inner:
+      yield from _around_kernels(body)
+
+
 def _primitives(static, operands):
   """Names of what one forward kernel does."""
   jaxpr = jax.make_jaxpr(lambda x: triton.attend(static, x))(operands)
@@ -76,8 +87,9 @@ def test_shared_biases_keep_no_scores():
 
   jaxpr = jax.make_jaxpr(jax.grad(loss))(operands)
   scores = 2 * 2 * 64 * 64
-  outside = [eqn for eqn in jaxpr.eqns if eqn.primitive.name != "pallas_call"]
-  kernels = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "pallas_call"]
+  equations = list(_around_kernels(jaxpr.jaxpr))
+  outside = [eqn for eqn in equations if eqn.primitive.name != "pallas_call"]
+  kernels = [eqn for eqn in equations if eqn.primitive.name == "pallas_call"]
   assert len(kernels) == 5  # forward, queries, keys, dense, distances
   for eqn in kernels[:3] + outside:
     for out in eqn.outvars:

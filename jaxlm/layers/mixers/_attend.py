@@ -1,10 +1,9 @@
 """Softmax attention over given queries, keys and values, as mixers call it."""
 
-import contextlib
 import math
 
-from jaxlm import errors
 from jaxlm.context import capture
+from jaxlm.layers.mixers import _implementations
 from pallas_kernels.flash_attention import flash_attention
 
 
@@ -21,6 +20,7 @@ def attend(
   window=None,
   key_segments=None,
   offset=0,
+  scale=0.0,
 ):
   """Mixes values by the scores of queries and keys, adding `ctx.bias`.
 
@@ -36,6 +36,7 @@ def attend(
     window: (before, after), distances that a query sees, or None.
     key_segments: [batch, key_length]; those of `ctx` where None.
     offset: the place of the first query among the keys.
+    scale: of the scores; 1 / sqrt(score_terms * head_dim) where 0.
 
   Returns:
     [batch, length, heads, head_dim].
@@ -48,7 +49,7 @@ def attend(
   # Shapes are asked for on machines that do not have the device.
   apart = module.is_initializing() or ctx.cache_length or wanted
   implementation = None if apart else implementation
-  with mendable(implementation is not None):
+  with _implementations.mendable(implementation):
     out = flash_attention(
       query,
       key,
@@ -59,7 +60,7 @@ def attend(
       query_offset=offset,
       causal=causal,
       window=window,
-      scale=1.0 / math.sqrt(ctx.score_terms * query.shape[-1]),
+      scale=scale or 1.0 / math.sqrt(ctx.score_terms * query.shape[-1]),
       dropout_rate=rate,
       dropout_key=module.make_rng("dropout") if rate else None,
       implementation=implementation,
@@ -69,16 +70,3 @@ def attend(
     out, probabilities = out
     capture(module, ctx, "attention_probabilities", probabilities)
   return out
-
-
-@contextlib.contextmanager
-def mendable(named=True, field="implementation"):
-  """Where the config names an implementation, its refusal is the user's."""
-  try:
-    yield
-  except NotImplementedError as error:
-    if not named:
-      raise
-    raise errors.UserError(
-      f"mixer.{field}: {error} (leave it unset to have one chosen)"
-    ) from error

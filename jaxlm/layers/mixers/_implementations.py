@@ -22,8 +22,12 @@ def check(name: str | None, known: Sequence[str], kind: str) -> None:
 
 
 @contextlib.contextmanager
-def mendable(name: str | None):
+def mendable(name: str | None, field: str = "implementation"):
   """Where the config names an implementation, its refusal is the user's.
+
+  Args:
+    name: of the implementation, or None where the op picks.
+    field: of the mixer, which holds the name.
 
   Raises:
     UserError: in place of the op's NotImplementedError.
@@ -34,5 +38,5 @@ def mendable(name: str | None):
     if name is None:
       raise
     raise errors.UserError(
-      f"mixer.implementation: {error} (leave it unset to have one chosen)"
+      f"mixer.{field}: {error} (leave it unset to have one chosen)"
     ) from error

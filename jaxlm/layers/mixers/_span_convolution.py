@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxlm.layers import primitives
 from jaxlm.layers.convolutions import DepthwiseConvolution
-from jaxlm.layers.mixers import _attend
+from jaxlm.layers.mixers import _implementations
 from jaxlm.layers.primitives import Initializer
 from pallas_kernels.dynamic_convolution import dynamic_convolution
 
@@ -58,9 +58,8 @@ class SpanConvolution(nn.Module):
     implementation = self.implementation
     if self.is_initializing():  # asks for shapes, maybe without the device
       implementation = None
-    with _attend.mendable(
-      implementation is not None, "convolution_implementation"
-    ):
+    field = "convolution_implementation"
+    with _implementations.mendable(implementation, field):
       return dynamic_convolution(
         values.reshape(*x.shape[:-1], self.heads, self.head_dim),
         logits.reshape(*x.shape[:-1], self.heads, self.kernel_size),

@@ -1,7 +1,5 @@
 """Multi-head softmax attention (Vaswani et al., arXiv:1706.03762)."""
 
-import contextlib
-import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -9,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm import errors
-from jaxlm.context import capture
 from jaxlm.layers import primitives
-from jaxlm.layers.mixers import mixers
+from jaxlm.layers.mixers import _implementations, mixers
+from jaxlm.layers.mixers._attend import attend
 from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
-from pallas_kernels.flash_attention import check_name, flash_attention
+from pallas_kernels.flash_attention import check_name
 
 
 @mixers.register(
@@ -79,7 +77,20 @@ class Attention(nn.Module):
     segments, offset = ctx.segments, 0
     if ctx.cache_length:
       key, value, segments, offset = self._cached(key, value, ctx)
-    out = self._attend(query, key, value, segments, offset, ctx)
+    out = attend(
+      self,
+      ctx,
+      query,
+      key,
+      value,
+      dropout=self.dropout,
+      implementation=self.implementation,
+      causal=self.causal,
+      window=self._window(),
+      key_segments=segments,
+      offset=offset,
+      scale=self.scale,
+    )
     out = out.reshape(*x.shape[:-1], -1)
     return self._dense(
       self.width, ("heads", "embed"), self.initializer.output(), "output"
@@ -97,7 +108,7 @@ class Attention(nn.Module):
         f"heads={self.heads}."
       )
 
-    with _mendable():
+    with _implementations.mendable(self.implementation):
       check_name(self.implementation)
 
   def _dense(self, features, axes, init, name):
@@ -121,38 +132,6 @@ class Attention(nn.Module):
       heads * dim, ("embed", "heads"), self.initializer.kernel(gain), name
     )(x)
     return y.reshape(*x.shape[:-1], heads, dim)
-
-  def _attend(self, query, key, value, key_segments, offset, ctx):
-    rate = self.dropout if ctx.train else 0.0
-    wanted = "attention_probabilities" in ctx.capture
-    implementation = self._implementation(ctx, wanted)
-    with _mendable(implementation is not None):
-      out = flash_attention(
-        query,
-        key,
-        value,
-        bias=ctx.bias,
-        segments=ctx.segments,
-        key_segments=key_segments,
-        query_offset=offset,
-        causal=self.causal,
-        window=self._window(),
-        scale=self.scale or 1.0 / math.sqrt(ctx.score_terms * query.shape[-1]),
-        dropout_rate=rate,
-        dropout_key=self.make_rng("dropout") if rate else None,
-        implementation=implementation,
-        with_probabilities=wanted,
-      )
-    if wanted:
-      out, probabilities = out
-      capture(self, ctx, "attention_probabilities", probabilities)
-    return out
-
-  def _implementation(self, ctx, wanted):
-    """None, or the name that was given where it can have a say."""
-    # Shapes are asked for on machines that do not have the device.
-    apart = self.is_initializing() or ctx.cache_length or wanted
-    return None if apart else self.implementation
 
   def _window(self):
     if not self.window:
@@ -184,16 +163,3 @@ class Attention(nn.Module):
       segments.value = insert(segments.value, ctx.segments, (zero, start))
       filled.value = start + key.shape[1]
     return keys.value, values.value, segments.value, start
-
-
-@contextlib.contextmanager
-def _mendable(named=True):
-  """Where the config names an implementation, its refusal is the user's."""
-  try:
-    yield
-  except NotImplementedError as error:
-    if not named:
-      raise
-    raise errors.UserError(
-      f"mixer.implementation: {error} (leave it unset to have one chosen)"
-    ) from error

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from jaxlm import errors
 from jaxlm.layers import primitives
-from jaxlm.layers.mixers import _attend, mixers
+from jaxlm.layers.mixers import _implementations, mixers
+from jaxlm.layers.mixers._attend import attend
 from jaxlm.layers.mixers._span_convolution import SpanConvolution
 from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
@@ -72,7 +73,7 @@ class MixedAttention(nn.Module):
     if self.positions is not None:
       query, key = self.positions.at_query_key(query, key, ctx)
     real = ctx.mask.astype(jnp.int32)
-    attended = _attend.attend(
+    attended = attend(
       self,
       # The released model computes padded queries too, and then reads them.
       ctx.replace(segments=jnp.ones_like(real)) if self.parity else ctx,
@@ -129,7 +130,8 @@ class MixedAttention(nn.Module):
       raise errors.UserError(
         "mixed_attention looks ahead, so it cannot decode with kept keys."
       )
-    with _attend.mendable():
+    with _implementations.mendable(self.implementation):
       flash_attention.check_name(self.implementation)
-    with _attend.mendable(field="convolution_implementation"):
-      dynamic_convolution.check_name(self.convolution_implementation)
+    name = self.convolution_implementation
+    with _implementations.mendable(name, "convolution_implementation"):
+      dynamic_convolution.check_name(name)
