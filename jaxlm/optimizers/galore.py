@@ -131,14 +131,18 @@ def low(path: str, leaf, rank: int) -> bool:
 
 
 def leading(gradient: Array, rank: int) -> Array:
-  """[..., short side, rank]: its first singular vectors, of fixed signs.
-
-  The entry of largest size of each vector is positive: a sign has no meaning,
-  but moments are kept over a refresh and would change theirs.
-  """
+  """[..., short side, rank]: its first singular vectors, of fixed signs."""
   u, _, vh = jnp.linalg.svd(gradient, full_matrices=False)
   vectors = u if _rows_are_short(gradient.shape) else jnp.swapaxes(vh, -1, -2)
-  basis = vectors[..., :rank]
+  return signed(vectors[..., :rank])
+
+
+def signed(basis: Array) -> Array:
+  """Columns whose entry of largest size is positive.
+
+  A sign has no meaning, but moments are kept over a refresh and would change
+  theirs.
+  """
   place = jnp.argmax(jnp.abs(basis), axis=-2, keepdims=True)
   return basis * jnp.sign(jnp.take_along_axis(basis, place, axis=-2))
 

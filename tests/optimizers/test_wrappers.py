@@ -561,3 +561,26 @@ def test_its_states_are_as_small_as_the_formula():
     moments * (1 + 4 / 256) + 4 * (values - moments), rel=1e-2
   )
   assert nbytes(small) < 0.2 * adam
+
+
+# SOAP
+
+
+def test_soap_finds_its_bases_first_and_is_then_adam_in_them():
+  g, h = draw(4, 6), draw(4, 6, seed=1)
+  params = {"stack": {"kernel": draw(4, 6, seed=2)}}
+  tx = build(kind="soap", weight_decay=0.0, eps=1e-12, refresh=10)
+  wrap = lambda x: {"stack": {"kernel": x}}
+  state = tx.init(params)
+  step, state = tx.update(wrap(g), state, params)
+  assert (step["stack"]["kernel"] == 0).all()
+  step, _ = tx.update(wrap(h), state, params)
+  left = jnp.linalg.eigh(g @ g.T)[1]
+  right = jnp.linalg.eigh(g.T @ g)[1]
+  # Adam's first step is a sign, here in the eigenbasis of the first gradient;
+  # of a rank of 4, the 2 other right vectors are any that complete the basis.
+  turned = jnp.linalg.svd(step["stack"]["kernel"] / -0.1, compute_uv=False)
+  known = jnp.sign(left.T @ h @ right[:, 2:])
+  kept = left.T @ (step["stack"]["kernel"] / -0.1) @ right[:, 2:]
+  same(kept, known, 2e-4)
+  np.testing.assert_allclose(jnp.sum(turned**2), 24.0, rtol=1e-4)
