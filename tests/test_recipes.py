@@ -40,6 +40,11 @@ PUBLISHED = {
   ("mosaicbert", "base"): 137_400_384,
   ("mosaicbert", "large"): 435_221_312,
   ("modernbert", "base"): 149_655_232,
+  # The sheet's 80.27M, 115.6M (called 110M), 259.1M and 341.0M.
+  ("m2bert", "80m"): 80_267_328,
+  ("m2bert", "base"): 115_583_616,
+  ("m2bert", "260m"): 259_133_760,
+  ("m2bert", "large"): 341_038_144,
 }
 
 
