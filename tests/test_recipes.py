@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxlm import configuration, paths
-from jaxlm.models import assembly
+from jaxlm.models import assembly, two_tower
 
 NAMES = sorted(
   p.stem
@@ -84,3 +84,14 @@ def test_bert_has_the_published_parameters(variant, with_pooler):
   pooler = params["heads_next_sentence"]["pooler"]
   body = {k: v for k, v in params.items() if not k.startswith("heads_")}
   assert paths.count(body) + paths.count(pooler) == with_pooler
+
+
+@pytest.mark.parametrize(
+  "variant, count",
+  [("small", 13_549_057), ("base", 109_483_009), ("large", 335_142_913)],
+)
+def test_electra_discriminators_have_the_published_parameters(variant, count):
+  """14M, 110M and 335M; the exact ones are transformers'."""
+  spec = configuration.load(f"electra:{variant}").model.to_dict()
+  params = shapes("electra", variant)
+  assert paths.count(two_tower.TwoTower.exported(spec, params)[1]) == count
