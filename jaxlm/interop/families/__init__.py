@@ -20,9 +20,12 @@ sentence, and compared on rows without padding.
 """
 
 from jaxlm.interop.families import (
+  albert,
   bart,
   bert,
   convbert,
+  deberta,
+  deberta_v2,
   electra,
   general,
   gpt2,
@@ -39,8 +42,11 @@ STOCK = (
   modernbert,
   mobilebert,
   convbert,
+  albert,
   electra,
   t5,
   bart,
+  deberta,
+  deberta_v2,
 )
 ALL = {family.MODEL_TYPE: family for family in (*STOCK, general)}
