@@ -27,11 +27,13 @@ from jaxlm.interop.families import (
   deberta,
   deberta_v2,
   electra,
+  fnet,
   general,
   gpt2,
   mobilebert,
   modernbert,
   roberta,
+  squeezebert,
   t5,
 )
 
@@ -43,6 +45,8 @@ STOCK = (
   mobilebert,
   convbert,
   albert,
+  squeezebert,
+  fnet,
   electra,
   t5,
   bart,
