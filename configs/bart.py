@@ -24,15 +24,19 @@ def get_config(variant: str = "base"):
   depth, width, heads, vocab, length = common.size(SIZES, variant)
   config = common.base()
   config.steps = 500_000
-  config.batch_size = 256
+  config.batch_size = 16 if variant == "tiny" else 256
   config.data = dict(
     kind="packed",
     files="",
     length=length,
     arrangement=dict(kind="stream"),
-    corruption=dict(kind="span_corruption"),
+    corruption=dict(kind="span_corruption", start="eos"),
   )
-  config.tokenizer = dict(kind="byte_bpe", vocab_size=vocab, template="bart")
+  config.tokenizer = dict(
+    kind="byte_bpe",
+    vocab_size=vocab,
+    sentinels=16 if variant == "tiny" else 100,
+  )
   shared = dict(
     width=width,
     dropout=0.1,
@@ -49,7 +53,7 @@ def get_config(variant: str = "base"):
     ),
     heads=dict(seq2seq_lm=dict(kind="seq2seq_lm")),
   )
-  config.objective = dict(kind="seq2seq_lm")
+  config.objective = dict(kind="seq2seq")
   config.optimizer = dict(
     kind="adamw",
     learning_rate=4e-4,

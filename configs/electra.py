@@ -15,7 +15,7 @@ from configs import common
 # layers, width, heads, width of the tables, vocabulary, length,
 # generator's width and heads, masked share, batch, learning rate, steps
 SIZES = {
-  "tiny": (2, 64, 2, 32, 1024, 64, 32, 1, 0.15, 32, 1e-3, 300),
+  "tiny": (2, 64, 2, 32, 1024, 64, 32, 2, 0.15, 32, 1e-3, 300),
   "small": (12, 256, 4, 128, 30_522, 128, 256, 4, 0.15, 128, 5e-4, 1_000_000),
   "base": (12, 768, 12, 768, 30_522, 512, 256, 4, 0.15, 256, 2e-4, 766_000),
   "large": (24, 1024, 16, 1024, 30_522, 512, 256, 4, 0.25, 2048, 2e-4, 400_000),

@@ -82,4 +82,7 @@ def get_config(variant: str = "base"):
   config.objective = dict(kind="masked_lm_next_sentence")
   config.optimizer = dict(kind="lamb", learning_rate=1.5e-3, weight_decay=0.01)
   config.schedule = dict(kind="linear", warmup=0.02)
+  if variant.startswith("tiny"):
+    config.steps, config.batch_size = 300, 32
+    config.optimizer = dict(kind="adamw", learning_rate=3e-3)
   return config

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxlm import errors, paths, sharding
 from jaxlm.layers.embeddings import embeddings as embedding_parts
+from jaxlm.layers.mixers import mixers
 from jaxlm.models import assembly, replacement
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
@@ -71,6 +72,13 @@ def model_spec(
       f"The tokenizer has {facts['vocab_size']} tokens but the model only "
       f"{spec['vocab_size']}; take the tokenizer that it was trained with."
     )
+  words = spec.get("notes", {}).get("words", 1)
+  if "notes" in spec and facts.get("notes", 0) > words:
+    raise errors.UserError(
+      f"The data know {facts['notes']} rare words but config.model.notes has "
+      f"{words}: set config.model.notes.words={facts['notes']}, or lower "
+      "config.data.words."
+    )
   if "embeddings" in spec:
     spec["embeddings"] = _spelled(spec["embeddings"], facts)
   classes = len(facts.get("classes", ()))
@@ -131,10 +139,10 @@ def build(
     UserError: parts that do not fit each other, the data or the devices.
   """
   objective = objectives.build(config["objective"])
-  check_features(objective, train)
+  model = build_model(spec, config)
+  check_features(objective, model, train)
   check_length(spec, train)
   mesh = sharding.make_mesh(**config["mesh"])
-  model = build_model(spec, config)
   rows, length = train.batch_spec["inputs"].shape
   duration = durations.resolve(
     config["steps"], rows=train.rows, batch_size=rows, row_tokens=length
@@ -174,8 +182,26 @@ def check_parts(config: Mapping[str, Any]) -> None:
   schedules.check(config["schedule"])
 
 
-def check_features(objective, task: Task) -> None:
-  """Raises UserError if the data lack what the objective reads."""
+def check_features(objective, model, task: Task) -> None:
+  """Raises UserError if the data lack what objective or model read.
+
+  Also if the objective drops what the model passes on to the next step.
+  """
+  kept = getattr(objective, "keeps_updates", False)
+  if getattr(model, "updates", False) and not kept:
+    raise errors.UserError(
+      f"The model '{type(model).__name__}' passes notes on to the next step, "
+      f"which the objective '{type(objective).__name__}' drops: take "
+      "masked_lm, masked_lm_next_sentence or replaced_token_detection."
+    )
+  lacking = [
+    f for f in getattr(model, "features", ()) if f not in task.batch_spec
+  ]
+  if lacking:
+    raise errors.UserError(
+      f"The model '{type(model).__name__}' reads {', '.join(lacking)}, which "
+      f"the data '{task.name}' do not give: set config.data.kind='noted'."
+    )
   missing = [f for f in objective.features if f not in task.batch_spec]
   if missing:
     raise errors.UserError(
@@ -214,7 +240,7 @@ def check_packing(model, data) -> None:
 def flops_per_step(spec: Mapping[str, Any], params, task: Task) -> float:
   """FLOPs of a step by the formula of `cost.formula_flops`, all towers."""
   sizes = {path: leaf.size for path, leaf in paths.flatten(params).items()}
-  total = 0.0
+  total = _head_flops(spec, sizes, task)
   for name, tower in assembly.towers(spec).items():
     start = f"{name}/" if name else ""
     own = {
@@ -222,29 +248,55 @@ def flops_per_step(spec: Mapping[str, Any], params, task: Task) -> float:
       for path, n in sizes.items()
       if path.startswith(start)
     }
-    total += _tower_flops(tower, own, task)
+    key = f"{name}_inputs"  # of a decoder beside an encoder
+    shape = task.batch_spec[key if key in task.batch_spec else "inputs"].shape
+    total += _body_flops(tower, own, shape, task.batch_spec["inputs"].shape)
+    total += _head_flops(tower, own, task) if name else 0.0
   return total
 
 
-def _tower_flops(spec, sizes, task):
-  rows, length = task.batch_spec["inputs"].shape
-  body = sum(n for p, n in sizes.items() if p.startswith("stack/"))
+def _body_flops(spec, sizes, shape, source):
+  """Of layers; `source` is the shape of what cross-attention reads."""
+  rows, length = shape
+  runs = assembly.runs(spec)
+  body = {
+    p: n * runs.get(p.split("/")[1], 1)
+    for p, n in sizes.items()
+    if p.startswith("stack/")
+  }
+  once = ("/cross/key/", "/cross/value/")  # a source token, not a target's
+  over = sum(n for p, n in body.items() if any(part in p for part in once))
+  attention = []
+  for name in assembly.layer_order(spec):
+    layer = spec["layers"][name]
+    span = min(layer["mixer"].get("window", 0) or length, length)
+    attention.append((_attended(spec, layer["mixer"]), span))
+    if "cross" in layer:
+      attention.append((_attended(spec, layer["cross"]), source[1]))
+  return cost.formula_flops(
+    sum(body.values()) - over, rows * length, attention=attention
+  ) + cost.formula_flops(over, rows * source[1])
+
+
+def _attended(spec, mixer) -> float:
+  """Width over all heads that have scores."""
+  part = mixers.entry(mixer["kind"]).build
+  whole = mixer.get("head_dim", 0) * mixer.get("heads", 0) or spec["width"]
+  return whole * getattr(part, "score_share", 1.0)
+
+
+def _head_flops(spec, sizes, task):
   heads = sum(n for p, n in sizes.items() if p.startswith("heads_"))
-  if {"masked_lm", "causal_lm"} & set(spec["heads"]):
+  tied = ("masked_lm", "causal_lm", "seq2seq_lm")
+  if any(
+    head["kind"] in tied and head.get("tied", True)
+    for head in spec.get("heads", {}).values()
+  ):
     heads += sizes.get("embeddings/table", 0)
   read = ("predict_ids", "targets", "tags", "labels")
   read = [task.batch_spec[key].size for key in read if key in task.batch_spec]
-  attention = []
-  for name in assembly.layer_order(spec):
-    mixer = spec["layers"][name]["mixer"]
-    width = mixer.get("head_dim", 0) * mixer.get("heads", 0) or spec["width"]
-    attention.append((width, min(mixer.get("window", 0) or length, length)))
   return cost.formula_flops(
-    body,
-    rows * length,
-    attention=attention,
-    head_parameters=heads,
-    head_tokens=max(read, default=0),
+    0, 0, head_parameters=heads, head_tokens=max(read, default=0)
   )
 
 

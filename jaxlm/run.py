@@ -83,7 +83,8 @@ def prepare(config, workdir, *, report: Report = print) -> Run:
   start = _start(config)
   check(config, start)
   data = _data(config, start, workdir, report)
-  spec = recipe.model_spec(config, data.facts, start and start.spec)
+  known = {**data.facts, "pieces": data.tokenizer.pieces}
+  spec = recipe.model_spec(config, known, start and start.spec)
   plan = recipe.build(
     config,
     spec=spec,

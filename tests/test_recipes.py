@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxlm import configuration, paths
-from jaxlm.models import assembly
+from jaxlm.models import assembly, two_tower
 
 NAMES = sorted(
   p.stem
@@ -40,6 +40,11 @@ PUBLISHED = {
   ("mosaicbert", "base"): 137_400_384,
   ("mosaicbert", "large"): 435_221_312,
   ("modernbert", "base"): 149_655_232,
+  # The sheet's 80.27M, 115.6M (called 110M), 259.1M and 341.0M.
+  ("m2bert", "80m"): 80_267_328,
+  ("m2bert", "base"): 115_583_616,
+  ("m2bert", "260m"): 259_133_760,
+  ("m2bert", "large"): 341_038_144,
 }
 
 
@@ -79,3 +84,14 @@ def test_bert_has_the_published_parameters(variant, with_pooler):
   pooler = params["heads_next_sentence"]["pooler"]
   body = {k: v for k, v in params.items() if not k.startswith("heads_")}
   assert paths.count(body) + paths.count(pooler) == with_pooler
+
+
+@pytest.mark.parametrize(
+  "variant, count",
+  [("small", 13_549_057), ("base", 109_483_009), ("large", 335_142_913)],
+)
+def test_electra_discriminators_have_the_published_parameters(variant, count):
+  """14M, 110M and 335M; the exact ones are transformers'."""
+  spec = configuration.load(f"electra:{variant}").model.to_dict()
+  params = shapes("electra", variant)
+  assert paths.count(two_tower.TwoTower.exported(spec, params)[1]) == count

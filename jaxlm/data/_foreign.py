@@ -98,7 +98,9 @@ def gpt2(path: pathlib.Path) -> Read:
 
 
 def brackets(style: str, specials: Mapping[str, str], vocabulary):
-  """The post-processor of BERT ("bert") or RoBERTa ("roberta")."""
+  """The post-processor of "bert", "roberta" or "t5"."""
+  if style == "t5":
+    return _closing(specials["eos"], vocabulary)
   cls, sep = specials["cls"], specials["sep"]
   single = f"{cls}:0 $A:0 {sep}:0"
   second = f"$B:1 {sep}:1" if style == "bert" else f"{sep}:0 $B:0 {sep}:0"
@@ -106,6 +108,14 @@ def brackets(style: str, specials: Mapping[str, str], vocabulary):
     single=single,
     pair=f"{single} {second}",
     special_tokens=[(t, vocabulary[t]) for t in dict.fromkeys((cls, sep))],
+  )
+
+
+def _closing(eos: str, vocabulary):
+  return processors.TemplateProcessing(
+    single=f"$A:0 {eos}:0",
+    pair=f"$A:0 {eos}:0 $B:0 {eos}:0",
+    special_tokens=[(eos, vocabulary[eos])],
   )
 
 

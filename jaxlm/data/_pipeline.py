@@ -23,7 +23,12 @@ _DECODED = {
   np.dtype(np.int8): tf.int8,
 }
 _as_it_is = tf.autograph.experimental.do_not_convert
-_IDS = ("inputs", "targets", "predict_ids")  # what a vocabulary can decode
+_IDS = (
+  "inputs",
+  "decoder_inputs",
+  "targets",
+  "predict_ids",
+)  # what a vocabulary can decode
 
 
 class Corrupt:

@@ -6,6 +6,7 @@ from typing import Any
 from jaxlm import errors
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+SENTINEL = "<extra_id_{}>"  # stands for a span (T5)
 
 # First found wins. BERT has no bos and eos of its own: its brackets serve.
 _NAMES = {

@@ -10,7 +10,7 @@ import pathlib
 import re
 
 import tokenizers as library
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from jaxlm import errors
 from jaxlm.data import _foreign, _roles
@@ -71,7 +71,7 @@ def convert(model, normalizer, facts, *, specials=None, template=""):
     normalizer: what is done to a text first.
     facts: passed through.
     specials: role -> token, where known; else told from the pieces' names.
-    template: "bert", "roberta" or "gpt2", where known.
+    template: "bert", "roberta", "gpt2" or "t5", where known.
   """
   made = library.Tokenizer(_segmenter(model))
   made.normalizer = normalizer
@@ -167,10 +167,5 @@ def _bracket(made, specials, template) -> None:
     made.post_processor = _foreign.brackets(
       template or style, specials, vocabulary
     )
-  elif "eos" in specials and not template:  # T5
-    end = specials["eos"]
-    made.post_processor = processors.TemplateProcessing(
-      single=f"$A:0 {end}:0",
-      pair=f"$A:0 {end}:0 $B:0 {end}:0",
-      special_tokens=[(end, vocabulary[end])],
-    )
+  elif "eos" in specials and template in ("", "t5"):
+    made.post_processor = _foreign.brackets("t5", specials, vocabulary)

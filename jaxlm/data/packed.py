@@ -86,11 +86,21 @@ class Packed:
       )
     arrangements.build(self.arrangement)
     training, evaluation = self._corruptions()
-    if training.extra_tokens != evaluation.extra_tokens:
+    widths = {part.text_length(self.length) for part in (training, evaluation)}
+    if len(widths) > 1:
       raise errors.UserError(
         f"data.corruption '{self.corruption['kind']}' and "
         f"data.evaluation_corruption '{self.evaluation_corruption['kind']}' "
         "take rows of different widths, and there is one cache."
+      )
+    if self.packs and any(
+      getattr(part, "single_segment", False) for part in (training, evaluation)
+    ):
+      raise errors.UserError(
+        f"data.corruption '{self.corruption['kind']}' takes spans out of one "
+        "text a row, but the arrangement packs several: set "
+        "config.data.arrangement=dict(kind='stream') (running text), or "
+        "config.data.arrangement.max_per_row=1."
       )
 
   def prepare(
@@ -228,7 +238,7 @@ class Packed:
       found,
       tokenizer.sha256,
       self.arrangement,
-      self.length + training.extra_tokens,
+      training.text_length(self.length),
       self.rows_per_shard,
       **self._reading(),
     )

@@ -117,8 +117,8 @@ def _check(cache, split, corruption, batch_size, length, evaluation) -> None:
       f"batch of {batch_size}. Lower batch_size or data.length, or add text."
     )
   width = cache.manifest["key"]["width"]
-  if width != length + corruption.extra_tokens:
+  if width != corruption.text_length(length):
     raise UserError(
       f"The cache holds rows of {width} tokens; a batch of length {length} "
-      f"and this corruption take {length + corruption.extra_tokens}."
+      f"and this corruption take {corruption.text_length(length)}."
     )

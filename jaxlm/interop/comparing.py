@@ -148,8 +148,10 @@ def _quiet(transformers):
 
 
 def _logits(made, role):
-  if role == "next_sentence" and hasattr(made, "seq_relationship_logits"):
-    return made.seq_relationship_logits
+  if role == "next_sentence":
+    for name in ("seq_relationship_logits", "sop_logits"):
+      if hasattr(made, name):
+        return getattr(made, name)
   if hasattr(made, "prediction_logits"):
     return made.prediction_logits
   return made.logits

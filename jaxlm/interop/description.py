@@ -17,6 +17,7 @@ from jaxlm.layers.heads import heads as head_parts
 from jaxlm.layers.mixers import mixers
 from jaxlm.layers.norms import norms
 from jaxlm.layers.positions import positions
+from jaxlm.layers.stacks.shared import firsts
 from jaxlm.models import assembly
 
 # Fields that no file for other programs keeps: they say how weights start,
@@ -104,6 +105,7 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
       _layer(spec["layers"][name], dropout, inside)
       for name in assembly.layer_order(spec)
     ],
+    **_sharing(spec),
     "heads": _heads(spec, norm, dropout),
   }
 
@@ -119,6 +121,15 @@ def longest(description: Mapping[str, Any]) -> int | None:
     t["positions"].get("max_length") for t in towers(description).values()
   )
   return min((limit for limit in limits if limit), default=None)
+
+
+def _sharing(spec) -> dict[str, list[int]]:
+  """{"sharing": the layer whose parameters each uses}, where any are shared."""
+  order = assembly.layer_order(spec)
+  own = spec.get("stack", {}).get("kind") != "shared"
+  if own or len(set(order)) == len(order):
+    return {}
+  return {"sharing": list(firsts(order))}
 
 
 def spec_of(description: Mapping[str, Any]) -> dict[str, Any]:

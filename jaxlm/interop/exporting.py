@@ -150,7 +150,8 @@ def _compared(folder, plan, tokenizer) -> dict[str, Any]:
   after = comparing.outputs(again.model, again.params, batch)
   found = {"jaxlm": comparing.differences(before, after)}
   if comparing.transformers_installed():
-    roles = {role: general.AUTO[role] for role in plan.description["heads"]}
+    classes = {**general.AUTO, **getattr(plan.family, "AUTO", {})}
+    roles = {role: classes[role] for role in plan.description["heads"]}
     theirs = comparing.transformers_outputs(folder, roles, batch)
     found["transformers"] = comparing.differences(before, theirs)
   largest = max(max(each.values()) for each in found.values())

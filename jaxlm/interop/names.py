@@ -64,6 +64,8 @@ class Leaf(NamedTuple):
     zero: the class has no such tensor; it computes as if this were 0.
     layout: where more than a transposition is between the two; it then takes
       the place of `transpose`, and the tensor holds nothing else.
+    groups: where parts take turns, how often: a tensor of 2 groups and 3
+      parts holds parts 0, 1, 2, 0, 1, 2.
   """
 
   ours: str
@@ -73,6 +75,7 @@ class Leaf(NamedTuple):
   aliases: tuple[str, ...] = ()
   zero: bool = False
   layout: Layout | None = None
+  groups: int = 1
 
   @property
   def axis(self) -> int:
@@ -144,7 +147,7 @@ def tensors(
       the class takes for 0 is not; the text says which.
   """
   parts: dict[str, dict[int, np.ndarray]] = {}
-  axes: dict[str, int] = {}
+  of_name: dict[str, Leaf] = {}
   for leaf in leaves:
     array = np.asarray(params[leaf.ours])
     if leaf.zero:
@@ -158,13 +161,18 @@ def tensors(
     if leaf.part[0] in held and not np.array_equal(held[leaf.part[0]], array):
       raise ValueError(f"two parameters would be the tensor '{leaf.theirs}'")
     held[leaf.part[0]] = array
-    axes[leaf.theirs] = leaf.axis
+    of_name[leaf.theirs] = leaf
   return {
-    name: np.ascontiguousarray(
-      np.concatenate([held[i] for i in range(len(held))], axes[name])
-    )
+    name: _joined([held[i] for i in range(len(held))], of_name[name])
     for name, held in parts.items()
   }
+
+
+def _joined(parts, leaf):
+  """The tensor of all parts."""
+  pieces = [np.split(part, leaf.groups, leaf.axis) for part in parts]
+  turns = [piece for turn in zip(*pieces, strict=True) for piece in turn]
+  return np.ascontiguousarray(np.concatenate(turns, leaf.axis))
 
 
 def ours(leaf: Leaf, tensor: np.ndarray) -> np.ndarray:
@@ -173,7 +181,8 @@ def ours(leaf: Leaf, tensor: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(leaf.layout.ours(tensor))
   index, count = leaf.part
   if count > 1:
-    tensor = np.split(tensor, count, leaf.axis)[index]
+    pieces = np.split(tensor, count * leaf.groups, leaf.axis)
+    tensor = np.concatenate(pieces[index::count], leaf.axis)
   return np.ascontiguousarray(tensor.T if leaf.transpose else tensor)
 
 

@@ -14,6 +14,7 @@ from jaxlm.interop.adapting import OF_VOCABULARY
 from jaxlm.interop.families import general
 from jaxlm.interop.families.base import Found, as_released
 from jaxlm.interop.settings import Settings
+from jaxlm.layers.embeddings import embeddings as embedding_parts
 from jaxlm.models import models
 
 # The head that names the class of a folder with several.
@@ -69,6 +70,7 @@ def plan(
   part = models.entry(model["kind"]).build
   if hasattr(part, "exported"):  # one tower of several
     model, params = part.exported(model, params)
+  _check_table(model)
   arrays = layout.flat(params, model)
   spec, arrays = _completed(model, arrays, tokenizer)
   _check_arrays(arrays, layout.shapes(spec))
@@ -175,6 +177,15 @@ def _completed(model, arrays, tokenizer):
       moved[path] = moved[path][:vocab]
   changed = {"embeddings": embeddings, "vocab_size": vocab, "heads": heads}
   return {**model, **changed}, moved
+
+
+def _check_table(model):
+  kind = model.get("embeddings", {}).get("kind", "token")
+  if not getattr(embedding_parts.entry(kind).build, "keeps_table", True):
+    raise description_lib.NotExportable(
+      f"This model cannot be exported: embedding '{kind}' keeps no token "
+      "table, which every class of transformers reads."
+    )
 
 
 def _check_arrays(arrays, shapes):

@@ -1,5 +1,6 @@
 """From the model spec of a config to a Linen module."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from jaxlm.layers.positions import positions as position_parts
 from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
 from jaxlm.layers.stacks import stacks
+from jaxlm.layers.stacks.shared import firsts
 from jaxlm.models import models
 
 _KEYS = (
@@ -182,6 +184,18 @@ def layer_order(spec: Mapping[str, Any]) -> tuple[str, ...]:
       "dict(layer=dict(block=..., mixer=..., feedforward=...))."
     )
   return tuple(order[i % len(order)] for i in range(depth))
+
+
+def runs(spec: Mapping[str, Any]) -> dict[str, int]:
+  """How often each set of layer parameters computes, where it is shared.
+
+  Returns:
+    {"layers_0": 12} in ALBERT; {} where every layer has its own.
+  """
+  if spec.get("stack", {}).get("kind") != "shared":
+    return {}
+  uses = collections.Counter(firsts(layer_order(spec)))
+  return {f"layers_{layer}": count for layer, count in uses.items()}
 
 
 def _kind(spec):

@@ -85,8 +85,12 @@ class Encoder(nn.Module):
         cache_length=cache_length,
       )
     )
-    x = self.embeddings.lookup(tokens, batch.get("types"), ctx)
-    x = self.positions.at_input(x, ctx)
+    x = self.rows(batch, ctx)
     x = x if self.input_norm is None else self.input_norm(x)
     x = self.drop(x, deterministic=not train)
     return self.embeddings.project(x), ctx
+
+  def rows(self, batch, ctx):
+    """What tokens and positions add up to, [batch, length, features]."""
+    x = self.embeddings.lookup(batch["inputs"], batch.get("types"), ctx)
+    return self.positions.at_input(x, ctx)

@@ -57,19 +57,13 @@ class MaskDecodingEncoder(Encoder):
   def exported(spec: Mapping[str, Any], params):
     """The spec and parameters of the encoder without its decoder.
 
-    No class of transformers computes the decoder: the masked-LM head would
-    read states that it was not trained on, and is left out with the table of
-    absolute positions.
+    No class of transformers computes the decoder: its masked-LM head would
+    read states that it was not trained on, and is left out.
     """
     heads = {k: v for k, v in spec["heads"].items() if v["kind"] != "masked_lm"}
     gone = {f"heads_{name}" for name in spec["heads"] if name not in heads}
-    positions = dict(spec["positions"])
-    positions.pop("max_length", None)
-    made = {k: v for k, v in nn.meta.unbox(params).items() if k not in gone}
-    own = made["positions"].items()
-    made["positions"] = {k: v for k, v in own if k != "table"}
-    changed = {"kind": "encoder", "heads": heads, "positions": positions}
-    return {**spec, **changed}, made
+    kept = {k: v for k, v in nn.meta.unbox(params).items() if k not in gone}
+    return {**spec, "kind": "encoder", "heads": heads}, kept
 
   def _check(self):
     """Raises UserError for parts that cannot decode so."""

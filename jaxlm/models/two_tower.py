@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxlm import errors, paths
 from jaxlm.models import assembly, models
+from jaxlm.models.note_taking import COLLECTION as NOTES
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
@@ -32,6 +33,9 @@ _KEYS = ("kind", "towers", "sharing", "vocab_size", "heads")
 @dataclasses.dataclass(frozen=True)
 class TwoTower:
   """Parameters lie under the towers' names; the generator owns shared ones.
+
+  Of notes (`note_taking_encoder`) there is one dictionary, which the
+  discriminator's states fill and both towers read.
 
   Attributes:
     generator: a model with the head `masked_lm`.
@@ -66,15 +70,30 @@ class TwoTower:
   @staticmethod
   def exported(spec: Mapping[str, Any], params):
     """The spec and parameters of the discriminator, whole."""
-    sharing = spec.get("sharing", "shared")
     tower = {"vocab_size": spec["vocab_size"]} if "vocab_size" in spec else {}
     tower |= spec["towers"][DISCRIMINATOR]
-    return tower, composed(nn.meta.unbox(params), sharing)
+    sharing = spec.get("sharing", "shared")
+    params = composed(nn.meta.unbox(params), sharing)
+    part = models.entry(tower["kind"]).build
+    if hasattr(part, "exported"):  # of which a part is kept, too
+      return part.exported(tower, params)
+    return tower, params
 
   @property
   def towers(self) -> dict[str, nn.Module]:
     """name -> model, the generator first."""
     return {GENERATOR: self.generator, DISCRIMINATOR: self.discriminator}
+
+  @property
+  def features(self) -> tuple[str, ...]:
+    """What a tower reads beside what all models do."""
+    found = [getattr(t, "features", ()) for t in self.towers.values()]
+    return tuple(dict.fromkeys(key for keys in found for key in keys))
+
+  @property
+  def updates(self) -> bool:
+    """Whether a tower's outputs hold what the next step starts from."""
+    return any(getattr(t, "updates", False) for t in self.towers.values())
 
   def init(self, rngs, batch, *, train=False):
     """Variables of both towers: {collection: {tower: tree}}.
@@ -92,6 +111,8 @@ class TwoTower:
     for name, tower in self.towers.items():
       drawn = tower.init(_folded(rngs, name), batch, train=train)
       for collection, tree in drawn.items():
+        if (name, collection) == (GENERATOR, NOTES):
+          continue
         made.setdefault(collection, {})[name] = tree
     made["params"] = _owned(made["params"], self.sharing)
     return made
@@ -126,7 +147,7 @@ class TwoTower:
     for name in (tower,) if tower else (DISCRIMINATOR, GENERATOR):
       found = self.towers[name].apply(
         self._variables(variables, name),
-        batch,
+        _read(batch, name),
         train=train,
         capture=capture,
         rngs=_folded(rngs or {}, name),
@@ -136,12 +157,17 @@ class TwoTower:
         found, changed = found
         for collection, tree in changed.items():
           updates.setdefault(collection, {})[name] = tree
+      if "updates" in found:
+        notes = found["updates"][NOTES]
+        found = {**found, "updates": {NOTES: {name: notes}}}
       outputs = {**found, **outputs}
     return outputs if mutable is False else (outputs, updates)
 
   def _variables(self, variables, name):
     """One tower's own variables, its parameters whole."""
     own = {c: tree[name] for c, tree in variables.items() if name in tree}
+    if NOTES in variables:
+      own[NOTES] = variables[NOTES][DISCRIMINATOR]
     if name == DISCRIMINATOR:
       own["params"] = composed(variables["params"], self.sharing)
     return own
@@ -210,6 +236,13 @@ def _check_tables(flat, sharing):
         "the same tables (a narrower one embeddings of kind='factorized' with "
         "the other's table_width), or take sharing='separate'."
       )
+
+
+def _read(batch, name):
+  """What a tower reads: the generator takes no notes."""
+  if name == DISCRIMINATOR:
+    return batch
+  return {key: value for key, value in batch.items() if key != "note_spans"}
 
 
 def _folded(rngs, name):

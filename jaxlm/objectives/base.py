@@ -27,6 +27,11 @@ def output(outputs, head: str):
   return outputs[head]
 
 
+def updates(outputs):
+  """Collections that the next step starts from, {} where there are none."""
+  return outputs.get("updates", {})
+
+
 def cross_entropy(logits, labels):
   """-log softmax(logits)[labels], float32 or wider, [...]."""
   chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]

@@ -17,6 +17,7 @@ class MaskedLM:
   """
 
   head = "masked_lm"
+  keeps_updates = True
   features = ("predict_positions", "predict_ids", "predict_weights")
   coefficients = {}
 
@@ -30,4 +31,4 @@ class MaskedLM:
     loss, metrics = base.token_terms(
       logits, batch["predict_ids"], batch["predict_weights"]
     )
-    return Outcome({"masked_lm": loss}, metrics)
+    return Outcome({"masked_lm": loss}, metrics, base.updates(outputs))

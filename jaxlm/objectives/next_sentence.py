@@ -21,6 +21,7 @@ class MaskedLMNextSentence:
   """
 
   next_sentence: float = 1.0
+  keeps_updates = True
   features = (
     "predict_positions",
     "predict_ids",
@@ -55,4 +56,5 @@ class MaskedLMNextSentence:
       batch["label_weights"],
     )
     metrics["next_sentence_accuracy"] = right["accuracy"]
-    return Outcome({"masked_lm": tokens, "next_sentence": pairs}, metrics)
+    sums = {"masked_lm": tokens, "next_sentence": pairs}
+    return Outcome(sums, metrics, base.updates(outputs))

@@ -34,6 +34,7 @@ class ReplacedTokenDetection:
   weight: float = 50.0
   temperature: float = 1.0
   disallow_correct: bool = False
+  keeps_updates = True
   features = ("predict_positions", "predict_ids", "predict_weights")
 
   def __post_init__(self):
@@ -72,7 +73,8 @@ class ReplacedTokenDetection:
     scores = base.output(judged, "replaced_token")[..., 0]
     judgement, more = _judged(scores, replaced, _real(batch))
     metrics = {"generator_accuracy": metrics["accuracy"], **more}
-    return Outcome({"masked_lm": loss, "replaced_token": judgement}, metrics)
+    sums = {"masked_lm": loss, "replaced_token": judgement}
+    return Outcome(sums, metrics, base.updates(judged))
 
   def replace(self, logits, batch, key):
     """What the discriminator reads.

@@ -49,7 +49,10 @@ def gradients(model, variables, batch):
     total = jnp.sum(jnp.sin(hidden) * weights)
     for head, logits in sorted(outputs.items()):
       if head != "hidden":
-        total += jnp.mean(jax.nn.log_softmax(logits[:, :2])[..., 0])
+        some = logits[:, :2]
+        # Of one logit the softmax is 1 whatever it is.
+        squash = jnp.sin if some.shape[-1] == 1 else jax.nn.log_softmax
+        total += jnp.mean(squash(some)[..., 0])
     return total, hidden
 
   return jax.grad(loss, has_aux=True)(variables["params"])

@@ -76,7 +76,8 @@ def test_causal_mixers_look_back_only(case):
   x[:, 9] += 4.0
   after = case.module().apply(variables(case), x, ctx)
   change = np.abs(np.asarray(after - before)).max((0, 2))
-  assert change[:9].max() == 0.0
+  # A Fourier transform rounds over the whole row; a part says so.
+  assert change[:9].max() <= getattr(case.part(), "rounds_ahead", 0.0)
   assert change[9:].min() > 1e-3
 
 

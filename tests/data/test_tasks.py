@@ -40,7 +40,7 @@ def made(tmp_path_factory):
   out = {}
   for arrangement, corruption in SPECS:
     corruption = corruptions.build(corruption)
-    key = cache.key({}, "t", arrangement, LENGTH + corruption.extra_tokens, 11)
+    key = cache.key({}, "t", arrangement, corruption.text_length(LENGTH), 11)
     folder = tmp_path_factory.mktemp("tasks") / arrangement["kind"]
     held = cache.build(folder, key, texts(), tokenizer, lambda t: t.split("\n"))
     out[arrangement["kind"]] = (held, corruption, tokenizer)

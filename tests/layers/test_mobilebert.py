@@ -1,5 +1,6 @@
 """Facts of MobileBERT's parts."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,6 +33,13 @@ def trigram(**fields):
   return part, tiny.fill(params)
 
 
+def look(part, params, types=None, ctx=None):
+  """Rows of IDS."""
+  ctx = ctx or tiny.context()
+  run = lambda p: part.apply(p, IDS, types, ctx, method="lookup")
+  return jax.jit(run)(params)
+
+
 @pytest.mark.parametrize(
   "variant, count",
   [("base", 24_581_888), ("small", 15_485_696), ("teacher", 294_205_184)],
@@ -45,7 +53,7 @@ def test_published_parameters_without_heads(variant, count):
 def test_a_fresh_no_norm_is_the_identity():
   part = norms.build({"kind": "no_norm"})
   fresh = tiny.fill(tiny.shapes(part, X), scale=0.0)
-  np.testing.assert_array_equal(part.apply(fresh, X), X)
+  np.testing.assert_array_equal(jax.jit(part.apply)(fresh, X), X)
 
 
 def test_a_no_norm_folds_into_the_map_before_it():
@@ -54,7 +62,9 @@ def test_a_no_norm_folds_into_the_map_before_it():
   scale, bias = (np.asarray(params["params"][k]) for k in ("scale", "bias"))
   rng = np.random.default_rng(1)
   kernel, shift = rng.standard_normal((32, 32)), rng.standard_normal(32)
-  after = part.apply(params, jnp.asarray(np.asarray(X) @ kernel + shift))
+  after = jax.jit(part.apply)(
+    params, jnp.asarray(np.asarray(X) @ kernel + shift)
+  )
   folded = np.asarray(X) @ (kernel * scale) + (shift * scale + bias)
   np.testing.assert_allclose(after, folded, atol=1e-4)
 
@@ -72,17 +82,14 @@ def test_a_trigram_is_a_convolution_of_three_taps(parity):
       inside = 0 <= j < IDS.shape[1]
       if inside and segments[row, j] == segments[row, i]:
         expected[row, i] += rows[row, j] @ tap
-  out = part.apply(params, IDS, None, tiny.context(), method="lookup")
+  out = look(part, params)
   np.testing.assert_allclose(tiny.real(out), tiny.real(expected), atol=1e-5)
 
 
 def test_sentence_types_have_the_width_of_the_model():
   part, params = trigram(types=2)
   assert params["params"]["type_table"].shape == (2, 32)
-  look = lambda types: part.apply(
-    params, IDS, types, tiny.context(), method="lookup"
-  )
-  difference = np.asarray(look(1 + 0 * IDS) - look(None))
+  difference = np.asarray(look(part, params, 1 + 0 * IDS) - look(part, params))
   table = np.asarray(params["params"]["type_table"])
   np.testing.assert_allclose(
     difference, np.broadcast_to(table[1] - table[0], X.shape), atol=1e-5
@@ -111,7 +118,7 @@ def test_a_decoder_cannot_read_the_next_token():
   part, params = trigram()
   ctx = tiny.context(cache_length=20)
   with pytest.raises(UserError, match="reads the next token"):
-    part.apply(params, IDS, None, ctx, method="lookup")
+    look(part, params, ctx=ctx)
 
 
 def test_values_may_come_from_elsewhere():
@@ -123,7 +130,7 @@ def test_values_may_come_from_elsewhere():
   flat = paths.flatten(params)
   half = flat["params/value/kernel"][:32]
   flat["params/value/kernel"] = jnp.concatenate([half, half])
-  out = part.apply(paths.unflatten(flat), X, ctx, values=wide)
+  out = jax.jit(part.apply)(paths.unflatten(flat), X, ctx, values=wide)
   p = tiny.host(params["params"])
   constant = p["value"]["bias"] @ p["output"]["kernel"] + p["output"]["bias"]
   np.testing.assert_allclose(
@@ -140,7 +147,7 @@ def test_a_bottleneck_is_its_formula(reads):
   silent = "params/part/mixer/output"
   for name in ("kernel", "bias"):
     flat[f"{silent}/{name}"] = 0 * flat[f"{silent}/{name}"]
-  out = module.apply(paths.unflatten(flat), X, tiny.context())
+  out = jax.jit(module.apply)(paths.unflatten(flat), X, tiny.context())
   p = paths.unflatten(tiny.host(flat))["params"]["part"]
 
   dense = lambda x, at: x @ at["kernel"] + at["bias"]
@@ -208,5 +215,7 @@ def test_an_output_matrix_stands_beside_the_table():
   t = _norm(_gelu(x), p["norm"])
   whole = np.concatenate([np.asarray(bound.table), p["output_table"]], -1)
   np.testing.assert_allclose(
-    head.apply(params, *args), t @ whole.T + p["output_bias"], atol=1e-3
+    jax.jit(lambda p: head.apply(p, *args))(params),
+    t @ whole.T + p["output_bias"],
+    atol=1e-3,
   )

@@ -7,14 +7,15 @@ batch, shard or host the row sits in.
 
 A corruption is a frozen dataclass with
 
-  extra_tokens: tokens that a row needs beyond the length of a batch (1 where
-    targets are shifted).
+  single_segment: present and true where a row must hold one text alone.
+  text_length(length) -> tokens that a row holds, for a batch of that length
+    (one more where targets are shifted).
   features(length) -> {key: (shape, dtype name)} of one row, besides those
     that all share (`segments`, `positions`, ...).
   bind(tokenizer, length) -> apply(rows, keys) -> {key: tensor [batch, ...]}
 
-where `rows` holds `tokens` and `segments`, int32 [batch, length +
-extra_tokens], and `keys` the two uint32 [batch] words of `_threefry.row_keys`.
+where `rows` holds `tokens` and `segments`, int32 [batch, text_length(length)],
+and `keys` the two uint32 [batch] words of `_threefry.row_keys`.
 Only `bind` imports TensorFlow (5 s), inside modules that start with "_".
 """
 

@@ -14,7 +14,9 @@ from jaxlm.data.corruption import corruptions
 class Causal:
   """`inputs`, and `targets` shifted by one, with `weights`."""
 
-  extra_tokens = 1
+  def text_length(self, length: int) -> int:
+    """One more, which only predicts."""
+    return length + 1
 
   def features(self, length: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of one row."""

@@ -43,7 +43,6 @@ class Masking:
   random: float = 0.1
   keep: float = 0.1
   count: str = "exact"
-  extra_tokens = 0
 
   def __post_init__(self):
     _check_rates(self.rate, self.predict_rate)
@@ -63,6 +62,10 @@ class Masking:
     p, longest = self.unit["p"], self.unit["longest"]
     chances = p * (1 - p) ** np.arange(longest)
     return chances / chances.sum()
+
+  def text_length(self, length: int) -> int:
+    """As many as the model reads."""
+    return length
 
   def features(self, length: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of one row."""

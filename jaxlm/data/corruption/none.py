@@ -10,7 +10,9 @@ from jaxlm.data.corruption import corruptions
 class NoCorruption:
   """`inputs` alone, with the features that all share."""
 
-  extra_tokens = 0
+  def text_length(self, length: int) -> int:
+    """As many as the model reads."""
+    return length
 
   def features(self, length: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of one row."""

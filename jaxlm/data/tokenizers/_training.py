@@ -7,7 +7,7 @@ import tokenizers as library
 from tokenizers import processors
 
 from jaxlm import errors
-from jaxlm.data import _foreign
+from jaxlm.data import _foreign, _roles
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.data.tokenizers import _normalizing, _sampling
 
@@ -37,6 +37,7 @@ SPECIALS = {
     "bos": "<|endoftext|>",
     "eos": "<|endoftext|>",
   },
+  "t5": {"pad": "<pad>", "unk": "<unk>", "eos": "</s>"},
 }
 
 
@@ -51,7 +52,10 @@ class Trained:
     strip_accents: drop combining accents, as uncased BERT does. Refused for
       scripts that write vowels so.
     normalization: Unicode form, "nfc", "nfkc" or "none".
-    template: special tokens and brackets of "bert", "roberta" or "gpt2".
+    template: special tokens and brackets of "bert", "roberta", "gpt2" or "t5".
+    sentinels: tokens <extra_id_0>, <extra_id_1> ... that stand for spans, the
+      first with the last id of the vocabulary, as in T5; they count in
+      `vocab_size`.
     sample_lines: most lines to train on, drawn uniformly.
     sample_characters: most characters to train on; bounds memory.
   """
@@ -62,6 +66,7 @@ class Trained:
   strip_accents: bool = False
   normalization: str = "nfc"
   template: str = "bert"
+  sentinels: int = 0
   sample_lines: int = 1_000_000
   sample_characters: int = 50_000_000
 
@@ -75,7 +80,10 @@ class Trained:
     )
     if self.strip_accents:
       _normalizing.refuse_if_vowels_are_lost(lines)
-    text = self._fit(lines)
+    pieces = dataclasses.replace(
+      self, vocab_size=self.vocab_size - self.sentinels
+    )
+    text = with_sentinels(pieces._fit(lines), self.sentinels)
     facts = {
       "trained": {**dataclasses.asdict(self), "seed": seed, "counts": counts}
     }
@@ -98,11 +106,30 @@ class Trained:
       value = getattr(self, field)
       if value not in known:
         raise errors.unknown(f"tokenizer.{field} cannot be", value, known)
+    if not 0 <= self.sentinels < self.vocab_size:
+      raise errors.UserError(
+        f"tokenizer.sentinels is {self.sentinels}; it is at least 0 and below "
+        f"tokenizer.vocab_size, {self.vocab_size}."
+      )
     for field in ("vocab_size", "sample_lines", "sample_characters"):
       if getattr(self, field) < 1:
         raise errors.UserError(
           f"tokenizer.{field} should be positive, found {getattr(self, field)}."
         )
+
+
+def with_sentinels(text: str, count: int) -> str:
+  """A tokenizer.json with sentinels behind its pieces, the last one first."""
+  if not count:
+    return text
+  made = library.Tokenizer.from_str(text)
+  made.add_special_tokens(
+    [
+      library.AddedToken(_roles.SENTINEL.format(i), special=True)
+      for i in reversed(range(count))
+    ]
+  )
+  return made.to_str()
 
 
 def special_tokens(specials) -> list[library.AddedToken]:

@@ -20,15 +20,20 @@ sentence, and compared on rows without padding.
 """
 
 from jaxlm.interop.families import (
+  albert,
   bart,
   bert,
   convbert,
+  deberta,
+  deberta_v2,
   electra,
+  fnet,
   general,
   gpt2,
   mobilebert,
   modernbert,
   roberta,
+  squeezebert,
   t5,
 )
 
@@ -39,8 +44,13 @@ STOCK = (
   modernbert,
   mobilebert,
   convbert,
+  albert,
+  squeezebert,
+  fnet,
   electra,
   t5,
   bart,
+  deberta,
+  deberta_v2,
 )
 ALL = {family.MODEL_TYPE: family for family in (*STOCK, general)}

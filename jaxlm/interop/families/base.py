@@ -52,7 +52,7 @@ def classifier_role(settings: Settings, pooled: bool) -> str:
 
 
 def get(description: Mapping[str, Any], path: str, default=None):
-  """A value of a description by 'layers/0/mixer/heads'."""
+  """A value of a description by 'layers/0/mixer/heads', None for absent."""
   node: Any = description
   for key in path.split("/"):
     if isinstance(node, list) and key.isdigit() and int(key) < len(node):
@@ -61,7 +61,7 @@ def get(description: Mapping[str, Any], path: str, default=None):
       node = node[key]
     else:
       return default
-  return node
+  return default if node is None else node
 
 
 def as_released(description: Mapping[str, Any]) -> dict[str, Any]:

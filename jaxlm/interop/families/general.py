@@ -175,6 +175,11 @@ def check(description) -> None:
   Raises:
     ValueError: it does not; the text names the part and the reason.
   """
+  if "sharing" in description:
+    raise ValueError(
+      "model.stack is 'shared', which has no PyTorch form here: it keeps "
+      "every layer's own parameters"
+    )
   parts = [
     ("embeddings", "model.embeddings", description["embeddings"]),
     ("positions", "model.positions", description["positions"]),

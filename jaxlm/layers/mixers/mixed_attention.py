@@ -41,6 +41,7 @@ class MixedAttention(nn.Module):
   """
 
   adds_bias: ClassVar[bool] = True
+  score_share: ClassVar[float] = 0.5  # of the width; for counting FLOPs
 
   heads: int
   width: int

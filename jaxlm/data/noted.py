@@ -1,0 +1,173 @@
+"""Packed text whose rare words are pointed out (TNF, arXiv:2008.01466)."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlm import errors, files
+from jaxlm.data import cache as caches
+from jaxlm.data import datasets, order, rare_words
+from jaxlm.data.packed import Packed
+from jaxlm.data.prepared import Prepared
+from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.types import Task
+
+FOLDER, TABLE, MANIFEST = "notes", "rare.tsv", "rare.json"
+
+
+@datasets.register(
+  "noted", paper="arXiv:2008.01466", example={"files": "corpus/*.txt"}
+)
+@dataclasses.dataclass(frozen=True)
+class Noted(Packed):
+  """Packed text, and for each batch where its rare words stand.
+
+  Batches also hold `note_ids` and `note_spans` (`rare_words.annotate`). The
+  published band, 100 to 500 occurrences, is of a corpus of 16 GB; take one of
+  which 10 to 25% of rows have a word, a share that `prepare` reports.
+
+  Attributes:
+    min_count, max_count: how often a rare word occurs in the training rows.
+    words: most entries of the dictionary, `model.notes.words`.
+    spans: occurrences of a row to take notes from.
+  """
+
+  min_count: int = 100
+  max_count: int = 500
+  words: int = 200_000
+  spans: int = 16
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name in ("min_count", "max_count", "words", "spans"):
+      value = getattr(self, name)
+      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise errors.UserError(
+          f"data.{name} is {value!r}; it is a whole number of at least 1."
+        )
+    if self.min_count > self.max_count:
+      raise errors.UserError(
+        f"data.min_count is {self.min_count}, above data.max_count, "
+        f"{self.max_count}: no word is as rare."
+      )
+
+  def prepare(
+    self,
+    *,
+    tokenizer: Tokenizer | Mapping[str, Any],
+    workdir,
+    batch_size: int,
+    seed: int,
+    report: Callable[[str], None] = print,
+    progress: Callable[[str, int], None] = lambda what, done: None,
+  ) -> Prepared:
+    """As of `Packed`; also finds the rare words, in workdir/notes.
+
+    Raises:
+      UserError: as of `Packed`, a corruption that predicts no tokens, or no
+        rare word at all.
+    """
+    made = super().prepare(
+      tokenizer=tokenizer,
+      workdir=workdir,
+      batch_size=batch_size,
+      seed=seed,
+      report=report,
+      progress=progress,
+    )
+    if "predict_positions" not in made.train.batch_spec:
+      raise errors.UserError(
+        f"data.corruption is '{self.corruption['kind']}', but notes are taken "
+        "beside masked tokens alone: take kind='masking'."
+      )
+    index = self._index(pathlib.Path(workdir), made, report)
+    train, held_out = (
+      task and noted(task, index, made.tokenizer, self.spans)
+      for task in (made.train, made.validation)
+    )
+    facts = {"notes": len(index.words), "rows_with_notes": index.share}
+    return made._replace(
+      train=train, validation=held_out, facts={**made.facts, **facts}
+    )
+
+  def _index(self, workdir, made, report) -> rare_words.Index:
+    """The rare words, counted where that was not done before."""
+    folder = workdir / FOLDER
+    key = dict(cache_sha256=made.facts["cache_sha256"])
+    key |= {k: getattr(self, k) for k in ("min_count", "max_count", "words")}
+    index = _held(folder, key)
+    if index is None:
+      index = rare_words.build(
+        caches.open_cache(workdir / "cache"),
+        made.tokenizer,
+        min_count=self.min_count,
+        max_count=self.max_count,
+        most=self.words,
+      )
+      _write(folder, key, index)
+    if not index.words:
+      raise errors.UserError(
+        f"No word occurs {self.min_count} to {self.max_count} times in the "
+        "training rows: set data.min_count and data.max_count for a corpus of "
+        "this size."
+      )
+    report(
+      f"Notes: {len(index.words):,} words that occur {self.min_count} to "
+      f"{self.max_count} times, in {index.share:.1%} of rows; listed in "
+      f"{folder / TABLE}."
+    )
+    return index
+
+
+def _held(folder, key) -> rare_words.Index | None:
+  """The words of an earlier session, if of the same rows and band."""
+  if not (folder / MANIFEST).is_file():
+    return None
+  found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+  same = all(found.get(name) == value for name, value in key.items())
+  if not same or files.sha256(folder / TABLE) != found["sha256"]:
+    return None
+  table = (folder / TABLE).read_text(encoding="utf-8")
+  return rare_words.Index.read(table, found["rows_with_notes"])
+
+
+def _write(folder, key, index) -> None:
+  folder.mkdir(parents=True, exist_ok=True)
+  with files.replacing(folder / TABLE) as file:
+    file.write(index.table())
+  told = dict(sha256=files.sha256(folder / TABLE), rows_with_notes=index.share)
+  files.write_json(folder / MANIFEST, {**key, **told})
+
+
+def noted(task: Task, index, tokenizer, spans: int) -> Task:
+  """The Task with `note_ids` and `note_spans` in its batches.
+
+  Args:
+    task: masked rows.
+    index: a `rare_words.Index`.
+    tokenizer: of its tokens.
+    spans: occurrences of a row to take notes from.
+  """
+  rows, length = task.batch_spec["inputs"].shape
+
+  def batch_at(seed, step, shard=(0, 1)):
+    batch = task.batch_at(seed, step, shard=shard)
+    first = order.shard_slice(rows, shard).start
+
+    def draw(row):  # the same however the batch is split
+      return np.random.default_rng([seed % 2**64, step, first + row])
+
+    more = rare_words.annotate(batch, index, tokenizer, spans, draw)
+    return {**batch, **more}
+
+  spec = {
+    **task.batch_spec,
+    "note_ids": jax.ShapeDtypeStruct((rows, length), np.int32),
+    "note_spans": jax.ShapeDtypeStruct((rows, spans, 3), np.int32),
+  }
+  return task._replace(batch_spec=spec, batch_at=batch_at)
