@@ -82,7 +82,10 @@ def test_jit_is_eager(kind, params):
   state = tx.init(params)
   grads = like(params, 0)
   update = lambda g, s, p: tx.update(g, s, p, **GIVEN)
-  close(update(grads, state, params), jax.jit(update)(grads, state, params))
+  # Eigenvectors move by rounding over the gap of their values.
+  limit = 1e-5 if kind == "soap" else 1e-6
+  eager = update(grads, state, params)
+  close(eager, jax.jit(update)(grads, state, params), limit)
 
 
 @pytest.mark.parametrize("kind", KINDS)
