@@ -87,8 +87,9 @@ def find(tokens, segments, tokenizer) -> Words:
     tokenizer: has `word_starts` and `is_special`, bool [vocab].
 
   Returns:
-    Words whose first piece begins one: the end of a word that was cut where
-    the row begins is none.
+    Words whose first piece begins one and that another token of the text
+    follows: what a row cuts at its ends is none, and there is no telling of
+    the last word of a row whether it is cut.
   """
   plain = (segments > 0) & ~tokenizer.is_special[tokens]
   begins = tokenizer.word_starts[tokens]
@@ -106,7 +107,10 @@ def find(tokens, segments, tokenizer) -> Words:
   numbers = _numbers(len(tokenizer.is_special))[tokens.ravel()[places]]
   hashes = np.add.reduceat(numbers * _powers(sizes.max())[offset], heads)
   row, start = np.divmod(places[heads], tokens.shape[1])
-  whole = begins[row, start]
+  # Behind a row's last token stands none.
+  goes_on = np.pad(before & plain, ((0, 0), (0, 1)))
+  followed = goes_on[row, start + sizes]
+  whole = begins[row, start] & followed
   return Words(row[whole], start[whole], sizes[whole], hashes[whole])
 
 

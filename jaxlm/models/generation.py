@@ -89,13 +89,7 @@ def generate(
       a sampling value is out of its range.
   """
   sampling.check()
-  total = prompts.shape[1] + max_new_tokens
-  longest = model.positions.longest()
-  if longest is not None and total > longest:
-    raise errors.UserError(
-      f"The prompt's {prompts.shape[1]} tokens and {max_new_tokens} new ones "
-      f"are more than the model's {longest} positions."
-    )
+  total = _room(model.positions, prompts.shape[1], max_new_tokens)
   if segments is None:
     segments = jnp.ones_like(prompts)
 
@@ -107,13 +101,99 @@ def generate(
     return outputs["causal_lm"][:, -1], updated
 
   positions = jnp.maximum(jnp.cumsum(segments, axis=1) - 1, 0)
+  cache = _empty(model, {"inputs": prompts}, total)
+  logits, cache = forward(cache, prompts, segments, positions)
+  ends = (eos_id, pad_id)
+  keys = jax.random.split(key, max_new_tokens)
+  return _go_on(forward, logits, cache, positions, keys, sampling, ends)
+
+
+def generate_from(
+  model,
+  variables,
+  source,
+  starts,
+  *,
+  max_new_tokens: int,
+  key,
+  sampling: Sampling = GREEDY,
+  eos_id: int | None = None,
+  pad_id: int = 0,
+):
+  """Writes what an encoder-decoder makes of its sources.
+
+  The encoder runs once, and its keys and values are kept like the decoder's.
+
+  Args:
+    model: an `EncoderDecoder` with a head `seq2seq_lm`.
+    variables: {"params": ...}.
+    source: batch with `inputs`, and where given `segments` and `positions`,
+      of one document a row.
+    starts: [batch, length] int32, what the decoder begins with.
+    max_new_tokens: tokens to add.
+    key: PRNG key.
+    sampling: how tokens are chosen.
+    eos_id: a row that has drawn it continues with `pad_id`.
+    pad_id: see `eos_id`.
+
+  Returns:
+    [batch, max_new_tokens] int32.
+
+  Raises:
+    UserError: starts and new tokens are longer than the decoder's position
+      table, or a sampling value is out of its range.
+  """
+  sampling.check()
+  total = _room(model.decoder.positions, starts.shape[1], max_new_tokens)
+
+  def forward(cache, tokens, segments, positions, memory=()):
+    batch = {
+      "decoder_inputs": tokens,
+      "decoder_segments": segments,
+      "decoder_positions": positions,
+      **dict(memory),
+    }
+    outputs, updated = model.apply(
+      variables | cache,
+      batch,
+      cache_length=total,
+      mutable=["cache"],
+      method="decode",
+    )
+    return outputs["seq2seq_lm"][:, -1], updated
+
+  memory = model.apply(variables, source, method="encode")
+  positions = jnp.broadcast_to(jnp.arange(starts.shape[1])[None], starts.shape)
+  cache = _empty(model, {**source, "decoder_inputs": starts}, total)
+  real = jnp.ones_like(starts)
+  logits, cache = forward(cache, starts, real, positions, memory)
+  ends = (eos_id, pad_id)
+  keys = jax.random.split(key, max_new_tokens)
+  return _go_on(forward, logits, cache, positions, keys, sampling, ends)
+
+
+def _room(positions, held: int, new: int) -> int:
+  """Tokens that a cache must hold."""
+  longest = positions.longest()
+  if longest is not None and held + new > longest:
+    raise errors.UserError(
+      f"The prompt's {held} tokens and {new} new ones are more than the "
+      f"model's {longest} positions."
+    )
+  return held + new
+
+
+def _empty(model, batch, total: int):
+  """{"cache": zeros} for rows of `total` tokens."""
   shapes = jax.eval_shape(
-    lambda: model.init(
-      jax.random.key(0), {"inputs": prompts}, cache_length=total
-    )["cache"]
+    lambda: model.init(jax.random.key(0), batch, cache_length=total)["cache"]
   )
-  cache = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  logits, cache = forward({"cache": cache}, prompts, segments, positions)
+  return {"cache": jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)}
+
+
+def _go_on(forward, logits, cache, positions, keys, sampling, ends):
+  """One new token [batch] a key, from the logits of the last one."""
+  eos_id, pad_id = ends
 
   def step(carry, key):
     logits, cache, position, done = carry
@@ -126,7 +206,7 @@ def generate(
     )
     return (logits, cache, position, done), token
 
-  done = jnp.zeros(prompts.shape[0], bool)
+  done = jnp.zeros(logits.shape[0], bool)
   carry = (logits, cache, positions[:, -1], done)
-  _, tokens = jax.lax.scan(step, carry, jax.random.split(key, max_new_tokens))
+  _, tokens = jax.lax.scan(step, carry, keys)
   return tokens.T

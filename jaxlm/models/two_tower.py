@@ -38,12 +38,13 @@ class TwoTower:
   discriminator's states fill and both towers read.
 
   Attributes:
-    generator: a model with the head `masked_lm`.
-    discriminator: a model with the head `replaced_token`.
+    generator: a model with a head called `masked_lm`.
+    discriminator: a model with a head called `replaced_token`.
     sharing: `separate`; `shared`, all that makes a row of the input: tables
       and their norm (ELECTRA); or `gradient_disentangled` (DeBERTaV3, section
-      3.3): token and position tables are E_D = stop_gradient(E_G) + E_delta,
-      where E_delta, kept in the discriminator's place, starts at 0.
+      3.3): token tables, and those of absolute positions where both towers
+      have one, are E_D = stop_gradient(E_G) + E_delta, where E_delta, kept in
+      the discriminator's place, starts at 0.
   """
 
   generator: nn.Module
@@ -184,11 +185,11 @@ def composed(params, sharing: str):
   for path, base in paths.flatten(params[GENERATOR]).items():
     if not re.search(SHARED[sharing], path):
       continue
-    if path in own:  # what differs from the generator's
+    if sharing == "shared":
+      own[path] = base
+    elif path in own:  # what differs from the generator's
       fixed = jax.lax.stop_gradient(base) if _traced(base) else base
       own[path] = fixed + own[path]
-    else:
-      own[path] = base
   return paths.unflatten(own)
 
 
@@ -207,17 +208,21 @@ def _owned(params, sharing):
     }
     for name, tree in params.items()
   }
-  _check_tables(flat, sharing)
-  own = {}
-  for path, leaf in flat[DISCRIMINATOR].items():
-    if not re.search(SHARED[sharing], path):
-      own[path] = leaf
-    elif sharing == "gradient_disentangled":
+  own = dict(flat[DISCRIMINATOR])
+  for path in _common(flat, sharing):
+    leaf = own.pop(path)
+    if sharing == "gradient_disentangled":
       own[path] = jax.tree.map(jnp.zeros_like, leaf)
   return {**params, DISCRIMINATOR: paths.unflatten(own)}
 
 
-def _check_tables(flat, sharing):
+def _common(flat, sharing) -> list[str]:
+  """The paths that are shared.
+
+  Raises:
+    UserError: one of them has another shape in the other tower, or is there
+      in one alone where both must have it.
+  """
   shapes = {
     name: {
       path: nn.meta.unbox(leaf).shape
@@ -227,7 +232,10 @@ def _check_tables(flat, sharing):
     for name, tree in flat.items()
   }
   first, second = shapes[GENERATOR], shapes[DISCRIMINATOR]
-  for path in sorted({*first, *second}):
+  found = sorted({*first, *second})
+  if sharing != "shared":  # a table of one tower is its own
+    found = sorted({*first} & {*second})
+  for path in found:
     if first.get(path) != second.get(path):
       raise errors.UserError(
         f"config.model.sharing is '{sharing}', but {path} is "
@@ -236,6 +244,7 @@ def _check_tables(flat, sharing):
         "the same tables (a narrower one embeddings of kind='factorized' with "
         "the other's table_width), or take sharing='separate'."
       )
+  return found
 
 
 def _read(batch, name):
@@ -261,11 +270,11 @@ def _check(spec):
       f"{', '.join(sorted(towers)) or 'none'}; it needs {' and '.join(names)}."
     )
   for name, head in zip(names, ("masked_lm", "replaced_token")):
-    found = [h.get("kind") for h in towers[name].get("heads", {}).values()]
-    if head not in found:
-      raise errors.UserError(
-        f"config.model.towers.{name}.heads has no head of kind '{head}'; it "
-        f"has: {', '.join(map(str, found)) or 'none'}."
+    if head not in towers[name].get("heads", {}):
+      raise errors.unknown(
+        f"config.model.towers.{name}.heads lacks",
+        head,
+        towers[name].get("heads", {}),
       )
   if spec.get("sharing", "shared") not in SHARED:
     raise errors.unknown("config.model.sharing has no", spec["sharing"], SHARED)

@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels import _dispatch, _platform
-from pallas_kernels.fft_convolution import monarch, reference
+from pallas_kernels.fft_convolution import monarch, reference, triton
 
 _IMPLEMENTATIONS = {
   "reference": reference.fft_convolution,
   "monarch": monarch.fft_convolution,
+  "triton": triton.fft_convolution,
 }
 
 
@@ -76,6 +77,10 @@ def fft_convolution(
         f"order {order} with '{choice.implementation}': 'monarch' takes 2 or 3"
       )
     options["order"] = order
+  if choice.implementation == "triton":
+    if choice.blocks is not None:
+      options["blocks"] = _dispatch.from_plain(triton.Blocks, choice.blocks)
+    options["interpret"] = choice.interpret
   length = x.shape[1]
   middle = 0 if causal else (filter.shape[0] - 1) // 2
   first = max(middle - length + 1, 0)

@@ -117,6 +117,21 @@ def plan(length: int, needed: int, order: int | None, mask: bytes | None):
   worse = len(best) == 2 and best[1][0] + _PASSES * needed >= best[0][0]
   _, factors, kept, grid = best[0] if worse else best[-1]
   shift = 0.5 if mask is None else 0.0
+  key = (length, needed, order, mask)
+  return Plan(
+    key, factors, shift, tuple(kept), _twiddles(factors, kept, shift), grid
+  )
+
+
+@functools.lru_cache(maxsize=64)
+def of_factors(factors: tuple[int, ...]):
+  """The `Plan` of these factors, the first even, for filters without mask."""
+  kept = np.arange(factors[0] // 2), *(np.arange(n) for n in factors[1:])
+  return Plan(factors, factors, 0.5, kept, _twiddles(factors, kept, 0.5), None)
+
+
+def _twiddles(factors, kept, shift):
+  """See `Plan.twiddles`."""
   twiddles = []
   for s in range(len(factors) - 1):
     rest = int(np.prod(factors[s + 1 :]))
@@ -124,8 +139,7 @@ def plan(length: int, needed: int, order: int | None, mask: bytes | None):
     twiddles.append(
       _unit(frequency * np.arange(rest)[None, :] / (rest * factors[s]))
     )
-  key = (length, needed, order, mask)
-  return Plan(key, factors, shift, tuple(kept), tuple(twiddles), grid)
+  return tuple(twiddles)
 
 
 # Multiplications a sample that two more passes over the data cost as much as.

@@ -11,7 +11,7 @@ def fft_convolution(x, filter, *, gate_in, causal, frequency_mask):
   wide = jnp.promote_types(jnp.result_type(x, filter), jnp.float32)
   length = x.shape[1]
   taps = filter.shape[0] if causal else (filter.shape[0] + 1) // 2
-  points = length + taps - 1
+  points = _smooth(length + taps - 1)
   if frequency_mask is not None:
     points = 2 * (len(frequency_mask) - 1)
   placed = place(filter.astype(wide), points, causal=causal, sign=1)
@@ -21,6 +21,18 @@ def fft_convolution(x, filter, *, gate_in, causal, frequency_mask):
   signal = jnp.fft.rfft(gated(x, gate_in, wide), points, axis=1)
   out = jnp.fft.irfft(signal * spectrum[None], points, axis=1)
   return out[:, :length].astype(wide)
+
+
+def _smooth(least):
+  """The next product of 2, 3 and 5: others take longer to transform."""
+  while True:
+    rest = least
+    for prime in (2, 3, 5):
+      while rest % prime == 0:
+        rest //= prime
+    if rest == 1:
+      return least
+    least += 1
 
 
 def gated(x, gate_in, wide):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.dynamic_convolution import dynamic_convolution
+from pallas_kernels.fft_convolution import fft_convolution
 from pallas_kernels.flash_attention import bias as biases
 from pallas_kernels.flash_attention import flash_attention
 from pallas_kernels.linear_attention import linear_attention
@@ -52,6 +53,7 @@ class Case:
 def everything() -> dict[str, Case]:
   """name -> case."""
   cases = [*_attention_cases(), *_convolution_cases(), *_linear_cases()]
+  cases += _long_cases()
   return {case.name: case for case in cases}
 
 
@@ -170,6 +172,43 @@ def convolution(
   return with_gradients(run), (inputs, rest, values)
 
 
+def long_convolution(
+  implementation: str,
+  *,
+  dtype="bfloat16",
+  batch: int = 4,
+  length: int = 1024,
+  channels: int = 64,
+  taps: int | None = None,
+  causal: bool = True,
+  gated: bool = False,
+):
+  """(function, shapes) of long convolution and its gradients.
+
+  Args:
+    implementation: of `fft_convolution`.
+    dtype: of all but the filter.
+    batch: rows.
+    length: of a row.
+    channels: of a row.
+    taps: of the filter to one side; None: as many as fit.
+    causal: see `fft_convolution`.
+    gated: with both gates and a skip.
+  """
+  taps = taps or length
+  x = _shape(batch, length, channels, dtype=dtype)
+  inputs = dict(x=x, filter=_shape(taps if causal else 2 * taps - 1, channels))
+  if gated:
+    inputs |= dict(gate_in=x, gate_out=x, skip=_shape(channels))
+
+  def run(inputs, rest):
+    return fft_convolution(
+      **inputs, causal=causal, implementation=implementation
+    )
+
+  return with_gradients(run), (inputs, {}, x)
+
+
 def linear(
   implementation: str,
   *,
@@ -268,6 +307,16 @@ _HOPPER = {
   "plain_128": dict(head_dim=128, length=1024, causal=True),
   "packed": dict(segments=True, window=(64, 64), key_heads=2),
   "alibi": dict(term="alibi", segments=True),
+  "alibi_128": dict(
+    term="alibi",
+    segments=True,
+    causal=True,
+    window=(64, 64),
+    key_heads=2,
+    head_dim=128,
+  ),
+  "wide_value": dict(value_dim=128, length=500, term="alibi", segments=True),
+  "narrow_value": dict(head_dim=128, value_dim=64, length=500, causal=True),
 }
 
 
@@ -322,4 +371,22 @@ def _linear_cases() -> list[Case]:
       **given,
     )
     for name, given in _LINEAR.items()
+  ]
+
+
+# Two sequences side by side, one on 4 warps, one on 8, one in float32.
+_LONG = {
+  "gated": dict(gated=True),
+  "whole": dict(length=128, causal=False, gated=True),
+  "long": dict(length=4096),
+  "float32": dict(dtype="float32", length=2048, gated=True),
+}
+
+
+def _long_cases() -> list[Case]:
+  return [
+    _case(
+      f"fft_convolution/triton/{name}", ("h200",), long_convolution, **given
+    )
+    for name, given in _LONG.items()
   ]

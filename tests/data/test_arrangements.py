@@ -271,6 +271,19 @@ def test_pairs_label_rate():
   assert 0.5 - bound <= rate <= q_max + (1 - q_max) / 2 + bound
 
 
+def test_a_stream_is_the_text_and_nothing_else():
+  plan = arrangements.build({"kind": "stream"}).plan(
+    Pieces(np.array([5, 3, 6], np.int32), np.arange(4)),
+    Frame(2, 3, -1, 3, 1, 3),
+    4,
+  )
+  rows = fill(plan, np.arange(5, 19, dtype=np.uint16), 4, 0, 0, plan.rows)
+  np.testing.assert_array_equal(rows["tokens"][:3].ravel(), np.arange(5, 17))
+  np.testing.assert_array_equal(rows["tokens"][3], [17, 18, 0, 0])
+  np.testing.assert_array_equal(rows["segments"][3], [1, 1, 0, 0])
+  assert (rows["segments"][:3] == 1).all()
+
+
 @pytest.mark.parametrize("kind", arrangements.kinds())
 def test_fill_in_parts_is_fill_at_once(kind, numbers):
   rng = np.random.default_rng(6)

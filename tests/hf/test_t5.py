@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from transformers.models.t5 import modeling_t5  # noqa: E402
 
 from configs import t5  # noqa: E402
 from jaxlm import interop  # noqa: E402
+from jaxlm.models import generation  # noqa: E402
 from tests.hf import oracle, pairs  # noqa: E402
 
 pytestmark = pytest.mark.hf
@@ -145,3 +147,32 @@ def test_sizes_are_those_of_transformers(variant, name):
   count = sum(p.numel() for p in model.parameters())
   own_output = new * vocab * width  # tied in transformers 5, not in the files
   assert count + own_output == PUBLISHED["t5", variant]
+
+
+@pytest.mark.parametrize("variant", ["tiny", "tiny_v1_1"])
+def test_it_writes_what_transformers_writes(variant, tmp_path):
+  spec = t5.get_config(variant).model.to_dict() | dict(vocab_size=VOCAB)
+  params, _ = pairs.check_export(spec, tmp_path / "out", HEAD)
+  model = transformers.T5ForConditionalGeneration.from_pretrained(
+    tmp_path / "out"
+  )
+  held = pairs.batch(VOCAB)
+  theirs = model.generate(
+    torch.tensor(held["inputs"]),
+    attention_mask=torch.tensor(held["segments"]),
+    max_new_tokens=8,
+    do_sample=False,
+    num_beams=1,
+    eos_token_id=None,
+  )[:, 1:].numpy()
+  with oracle.jax.enable_x64(True):
+    ours = generation.generate_from(
+      oracle.assembly.build(spec, dtype=np.float64, param_dtype=np.float64),
+      {"params": oracle.jax.tree.map(jnp.asarray, params)},
+      {k: jnp.asarray(held[k]) for k in ("inputs", "segments")},
+      jnp.zeros((3, 1), jnp.int32),
+      max_new_tokens=8,
+      key=oracle.jax.random.key(0),
+    )
+  assert len(np.unique(theirs)) > 1
+  np.testing.assert_array_equal(np.asarray(ours), theirs)

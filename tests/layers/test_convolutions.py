@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm import errors
+from jaxlm import errors, paths
 from jaxlm.layers import convolutions
 from jaxlm.layers.grouped import GroupedDense
 from jaxlm.layers.mixers import mixers
 from jaxlm.models import assembly
 from tests import tiny
+from tests.test_recipes import shapes
 
 NORMAL = nn.initializers.normal(1.0)
 HEADS, HEAD_DIM, TAPS = 2, 8, 5
@@ -183,3 +184,17 @@ def test_the_span_filter_starts_as_released():
   taps = nn.meta.unbox(made)["params"]["span"]["depthwise"]["filter"]
   assert np.abs(taps).max() <= 2 / 9
   assert abs(np.std(taps) * 9 - 0.88) < 0.02
+
+
+@pytest.mark.parametrize(
+  "variant, parameters",
+  [
+    ("small", 13_143_768),
+    ("medium_small", 17_475_888),
+    ("base", 105_680_520),
+  ],
+)
+def test_convbert_has_the_published_parameters(variant, parameters):
+  found = shapes("convbert", variant)
+  body = {k: v for k, v in found.items() if not k.startswith("heads_")}
+  assert paths.count(body) == parameters

@@ -176,7 +176,7 @@ def test_mistakes_are_told(changes, told):
 def test_a_tower_without_its_head_is_told():
   wrong = spec()
   wrong["towers"]["generator"]["heads"] = {}
-  with pytest.raises(UserError, match="no head of kind 'masked_lm'"):
+  with pytest.raises(UserError, match="heads lacks 'masked_lm'"):
     assembly.build(wrong)
 
 

@@ -13,9 +13,9 @@ from tests.training import runs
 VOCAB, ROWS, LENGTH, PREDICTIONS = 24, 8, 8, 2
 
 
-def spec(sharing="shared") -> dict:
+def spec(sharing="shared", dropout=0.1) -> dict:
   """One layer a tower."""
-  common = dict(depth=1, table_width=8, dropout=0.1, std=0.3)
+  common = dict(depth=1, table_width=8, dropout=dropout, std=0.3)
   smaller = dict(stack=dict(kind="sequential"))
   smaller |= dict(positions=dict(kind="learned", max_length=LENGTH))
   generator = electra.tower("generator", 8, 1, **common) | smaller

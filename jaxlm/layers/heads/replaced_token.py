@@ -25,6 +25,10 @@ class ReplacedTokenHead(nn.Module):
   def __call__(self, hidden, batch, embeddings, ctx):
     """Returns float32 logits [batch, length, 1]."""
     del batch, embeddings, ctx
+    return self.judged(hidden)
+
+  def judged(self, hidden):
+    """[batch, length, width] -> logits; called inside the head."""
     given = dict(
       init=self.initializer.kernel(),
       dtype=self.dtype,
