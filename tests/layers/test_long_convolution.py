@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlm import configuration, recipe
+from jaxlm.data import datasets
 from jaxlm.errors import UserError
 from jaxlm.layers.mixers import _long_convolution, _long_filter, mixers
+from jaxlm.models import assembly
 from pallas_kernels.fft_convolution import fft_convolution, frequencies
 from tests import tiny
 from tests.tiny import switched
@@ -312,3 +315,15 @@ def test_what_does_not_fit_is_told(fields, message):
 def test_an_order_below_two_is_told():
   with pytest.raises(UserError, match="order is 1"):
     drawn(mixer("hyena", order=1), inputs(), tiny.context(ROWS))
+
+
+@pytest.mark.parametrize(
+  "name, part", [("hyena", "Hyena"), ("m2bert", "Monarch")]
+)
+def test_packed_rows_are_refused(name, part):
+  config = configuration.load(f"{name}:tiny").to_dict()
+  model = assembly.build(config["model"], vocab_size=tiny.VOCAB)
+  recipe.check_packing(model, datasets.build(config["data"]))
+  packed = config["data"] | dict(arrangement=dict(kind="documents"))
+  with pytest.raises(UserError, match=f"{part} cannot read several documents"):
+    recipe.check_packing(model, datasets.build(packed))
