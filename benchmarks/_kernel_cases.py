@@ -6,6 +6,7 @@ it from running.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels import dynamic_convolution as convolution
+from pallas_kernels import fft_convolution as fourier
 from pallas_kernels import flash_attention as attention
+from pallas_kernels import linear_attention as linear
 from pallas_kernels.flash_attention import bias as biases
 
 MEAN_DOCUMENT = 120  # tokens, of packed rows
@@ -51,6 +54,8 @@ def quick(dtype) -> list[Case]:
     attention_case("buckets", (2, 2, 128, 64), dtype, term="buckets"),
     attention_case("disentangled", (2, 2, 128, 64), dtype, term="disentangled"),
     convolution_case("convolution", (2, 64, 2, 64), 9, dtype),
+    linear_case("linear", (2, 64, 2, 32), 64, dtype, packed=32),
+    fourier_case("fourier", (2, 64, 8), dtype),
   ]
 
 
@@ -70,6 +75,10 @@ def paper_shapes(dtype) -> list[Case]:
     attention_case("dense-512", wide, dtype, term="dense"),
     attention_case("disentangled-512", base, dtype, term="disentangled"),
     convolution_case("convolution-512", (64, 512, 6, 64), 9, dtype),
+    linear_case("linear-512", (64, 512, 12, 64), 128, dtype, packed=120),
+    linear_case("linear-8192", (4, 8192, 12, 64), 128, dtype, packed=120),
+    fourier_case("fourier-1024", (64, 1024, 768), dtype),
+    fourier_case("fourier-4096", (16, 4096, 768), dtype),
   ]
 
 
@@ -121,30 +130,94 @@ def convolution_case(name, shape, width, dtype) -> Case:
   values = jax.random.normal(keys[0], shape, dtype)
   logits = jax.random.normal(keys[1], (batch, length, heads, width), dtype)
 
-  def make(implementation):
-    def contender(direction):
-      def run(values, logits):
-        return convolution.dynamic_convolution(
-          values, logits, implementation=implementation
-        )
+  def run(implementation, values, logits):
+    return convolution.dynamic_convolution(
+      values, logits, implementation=implementation
+    )
 
-      return _differentiated(run, direction), (values, logits)
-
-    return contender
-
-  contenders = {
-    f"jaxlm:{implementation}": make(implementation)
-    for implementation in _compiled(convolution.implementations())
-  }
-  contenders["jaxlm (chosen)"] = make(None)
   element = jnp.dtype(dtype).itemsize
   moved = batch * length * heads * element
   return Case(
     name,
-    contenders,
+    _each(convolution, run, (values, logits)),
     forward=Work(0.0, moved * (2 * dim + width)),
     both=Work(0.0, moved * (2 * dim + width) + moved * (3 * dim + 2 * width)),
   )
+
+
+def linear_case(name, shape, features, dtype, *, packed) -> Case:
+  """Linear attention over [batch, length, heads, head_dim], packed rows.
+
+  Its work is that of the states alone, which no form can do without.
+  """
+  batch, length, heads, dim = shape
+  keys = jax.random.split(jax.random.key(0), 3)
+  wide = (*shape[:3], features)
+  maps = [
+    jnp.exp(jax.random.normal(key, wide)).astype(dtype) for key in keys[:2]
+  ]
+  arrays = (*maps, jax.random.normal(keys[2], shape, dtype))
+  segments = _segments(batch, length, packed)
+
+  def run(implementation, *arrays):
+    return linear.linear_attention(
+      *arrays, segments=segments, implementation=implementation
+    )
+
+  element = jnp.dtype(dtype).itemsize
+  rows = batch * length * heads
+  moved = 2.0 * rows * (features + dim) * element
+  flops = 4.0 * rows * features * dim
+  return Case(
+    name,
+    _each(linear, run, arrays),
+    forward=Work(flops, moved),
+    both=Work(4.0 * flops, 3.0 * moved),
+  )
+
+
+def fourier_case(name, shape, dtype) -> Case:
+  """Long convolution over [batch, length, channels], causal, both gates.
+
+  Its work is its bytes: how many products there are is the algorithm's.
+  """
+  keys = jax.random.split(jax.random.key(0), 4)
+  x, gate_in, gate_out = (
+    jax.random.normal(key, shape, dtype) for key in keys[:3]
+  )
+  filter = jax.random.normal(keys[3], shape[1:]) / math.sqrt(shape[1])
+
+  def run(implementation, x, filter, gate_in, gate_out):
+    return fourier.fft_convolution(
+      x,
+      filter,
+      gate_in=gate_in,
+      gate_out=gate_out,
+      implementation=implementation,
+    )
+
+  each = float(x.size * x.dtype.itemsize)
+  return Case(
+    name,
+    _each(fourier, run, (x, filter, gate_in, gate_out)),
+    forward=Work(0.0, 4.0 * each),
+    both=Work(0.0, 11.0 * each),
+  )
+
+
+def _each(op, run: Callable, arrays) -> dict[str, Callable]:
+  """Contenders: every implementation of an op, and the one that is chosen."""
+
+  def make(implementation):
+    def contender(direction):
+      chosen = functools.partial(run, implementation)
+      return _differentiated(chosen, direction), arrays
+
+    return contender
+
+  names = _compiled(op.implementations())
+  found = {f"jaxlm:{name}": make(name) for name in names}
+  return found | {"jaxlm (chosen)": make(None)}
 
 
 def _compiled(names) -> list[str]:

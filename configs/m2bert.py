@@ -69,8 +69,8 @@ def get_config(variant: str = "base"):
   config.optimizer = dict(
     kind="groups",
     learning_rate=rate,
-    groups=dict(
-      times=dict(
+    groups=dict(  # tried by name, in the alphabet's order
+      features=dict(
         paths="filter/places$",
         rate=1e-5 / rate,
         optimizer=dict(adam, weight_decay=0.0),

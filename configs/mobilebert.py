@@ -83,6 +83,9 @@ def get_config(variant: str = "base"):
   config.optimizer = dict(kind="lamb", learning_rate=1.5e-3, weight_decay=0.01)
   config.schedule = dict(kind="linear", warmup=0.02)
   if variant.startswith("tiny"):
-    config.steps, config.batch_size = 300, 32
+    config.steps, config.batch_size = 300, 16
     config.optimizer = dict(kind="adamw", learning_rate=3e-3)
+    config.schedule.warmup = 0.1
+    config.model.initializer.std = 0.1
+    config.model.dropout = config.model.layers.layer.mixer.dropout = 0.0
   return config

@@ -62,7 +62,7 @@ def get_config(variant: str = "base"):
   )
   config.optimizer = dict(
     kind="lamb",
-    learning_rate=3e-3 if variant == "tiny" else 1.76e-3,
+    learning_rate=1.5e-2 if variant == "tiny" else 1.76e-3,
     weight_decay=0.01,
   )
   config.schedule = dict(kind="linear", warmup=0.1)

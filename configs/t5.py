@@ -34,7 +34,7 @@ def get_config(variant: str = "base"):
   )
   config = common.base()
   config.steps = 524_288
-  config.batch_size = 16 if length < 512 else 128
+  config.batch_size = 32 if length < 512 else 128
   config.data = dict(
     kind="packed",
     files="",
@@ -71,7 +71,11 @@ def get_config(variant: str = "base"):
   )
   config.objective = dict(kind="seq2seq")
   config.optimizer = dict(
-    kind="adamw", learning_rate=1e-3, b1=0.9, b2=0.999, weight_decay=0.0
+    kind="adamw",
+    learning_rate=1e-3 if length == 512 else 1e-2,
+    b1=0.9,
+    b2=0.999,
+    weight_decay=0.0,
   )
   config.schedule = dict(kind="linear", warmup=0.02)
   return config

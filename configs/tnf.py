@@ -14,8 +14,8 @@ from configs import bert, common, electra
 
 # the config beneath and its variant, words, least and largest count
 SIZES = {
-  "tiny": (bert, "tiny", 2048, 3, 10),
-  "electra_tiny": (electra, "tiny", 2048, 3, 10),
+  "tiny": (bert, "tiny", 128, 5, 10),
+  "electra_tiny": (electra, "tiny", 128, 5, 10),
   "bert": (bert, "base", 200_000, 100, 500),
   "electra": (electra, "base", 200_000, 100, 500),
 }

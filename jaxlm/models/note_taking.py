@@ -30,8 +30,9 @@ class NoteTakingEncoder(Encoder):
   the mean of the states from `reach` tokens before the word to `reach` after
   it, inside its document, averaged over its occurrences in the batch,
   notes[w] becomes (1 - rate) notes[w] + rate m. Without `note_ids` in the
-  batch (fine-tuning) it is the encoder, bit by bit, and so it is exported. In
-  a config these fields stand under `notes`.
+  batch (fine-tuning) it is the encoder, bit by bit, and so it is exported.
+  Microbatches take notes one after the other. In a config these fields stand
+  under `notes`.
 
   Attributes:
     words: rows of the dictionary.

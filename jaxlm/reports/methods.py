@@ -33,6 +33,7 @@ _PLACES = {
   "arrangement": "arrangement",
   "block": "block",
   "corruption": "corruption",
+  "cross": "mixer",
   "data": "data",
   "embeddings": "embedding",
   "evaluation_corruption": "corruption",

@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels import _dispatch, _platform
-from pallas_kernels.fft_convolution import monarch, reference, triton
+from pallas_kernels.fft_convolution import monarch, reference
 
+_TRITON = "pallas_kernels.fft_convolution.triton"
 _IMPLEMENTATIONS = {
   "reference": reference.fft_convolution,
   "monarch": monarch.fft_convolution,
-  "triton": triton.fft_convolution,
+  "triton": f"{_TRITON}:fft_convolution",
 }
 
 
@@ -77,15 +78,18 @@ def fft_convolution(
         f"order {order} with '{choice.implementation}': 'monarch' takes 2 or 3"
       )
     options["order"] = order
+  run = _IMPLEMENTATIONS[choice.implementation]
   if choice.implementation == "triton":
+    run = _dispatch.load_backend(run)
     if choice.blocks is not None:
-      options["blocks"] = _dispatch.from_plain(triton.Blocks, choice.blocks)
+      blocks = _dispatch.load_backend(f"{_TRITON}:Blocks")
+      options["blocks"] = _dispatch.from_plain(blocks, choice.blocks)
     options["interpret"] = choice.interpret
   length = x.shape[1]
   middle = 0 if causal else (filter.shape[0] - 1) // 2
   first = max(middle - length + 1, 0)
   filter = filter[first : middle + length]  # the rest reaches nothing
-  out = _IMPLEMENTATIONS[choice.implementation](
+  out = run(
     x,
     filter,
     gate_in=gate_in,

@@ -3,13 +3,20 @@
 import jax.numpy as jnp
 
 from pallas_kernels import _dispatch, _platform
-from pallas_kernels.linear_attention import chunked, reference, triton
+from pallas_kernels.linear_attention import chunked, reference
 
 _OP = "linear_attention"
+_HERE = "pallas_kernels.linear_attention"
 _IMPLEMENTATIONS = {
   "reference": reference.linear_attention,
   "chunked": chunked.linear_attention,
-  "triton": triton.linear_attention,
+  "triton": f"{_HERE}.triton:linear_attention",
+  "mosaic_tpu": f"{_HERE}.mosaic_tpu:linear_attention",
+}
+# What a kernel's tile sizes are kept in.
+_TILES = {
+  "triton": f"{_HERE}.triton:Blocks",
+  "mosaic_tpu": f"{_HERE}.mosaic_tpu:Tiles",
 }
 
 
@@ -68,11 +75,13 @@ def linear_attention(
         "of 1 or more"
       )
     options["chunk"] = chunk
-  if choice.implementation == "triton":
-    if choice.blocks is not None:
-      options["blocks"] = _dispatch.from_plain(triton.Blocks, choice.blocks)
-    options["interpret"] = choice.interpret
   run = _IMPLEMENTATIONS[choice.implementation]
+  if choice.implementation in _TILES:
+    run = _dispatch.load_backend(run)
+    if choice.blocks is not None:
+      tiles = _dispatch.load_backend(_TILES[choice.implementation])
+      options["blocks"] = _dispatch.from_plain(tiles, choice.blocks)
+    options["interpret"] = choice.interpret
   out = run(
     *arrays, causal=causal, segments=segments, epsilon=epsilon, **options
   )

@@ -1,19 +1,9 @@
 """Linear attention as one Pallas Triton kernel, forward and backward.
 
-Every sum of this op and of its gradients has one form, with a mask over
-(row, column) that is that of attention or its transpose:
-
-  product_i = sum_j mask_ij (a_i . b_j + alpha_i beta_j) c_j
-
-  out (unscaled)  a, b, c = query, key, value
-  grad_query      a, b, c = grad, value, key     alpha = -grad . out, beta = 1
-  grad_key        a, b, c = value, grad, query   alpha = 1, beta = -grad . out
-  grad_value      a, b, c = key, query, grad
-
-where grad is the gradient of out over the denominator. A program goes through
-one head's row chunk by chunk, from the left or from the right, and keeps the
-state (see `chunked.py`) in registers in float32: each array is read once and
-nothing but the result is written. Without causality it goes both ways, once
+It computes the one product of `gradients.py`. A program goes through one
+head's row chunk by chunk, from the left or from the right, and keeps the state
+(see `chunked.py`) in registers in float32: each array is read once and nothing
+but the result is written. Without causality it goes both ways, once
 with the scores of each chunk and once with the state alone.
 """
 
@@ -22,15 +12,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plt
-from jax.sharding import PartitionSpec as P
 
-from pallas_kernels import _compat, _platform
-from pallas_kernels.flash_attention import sharded
-from pallas_kernels.linear_attention.chunked import fill
+from pallas_kernels import _compat
+from pallas_kernels.linear_attention import gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +75,8 @@ def linear_attention(
 
   Raises:
     NotImplementedError: a dtype that is not float32, bfloat16 or float16, or
-      features or values wider than 128, or
-      rows or heads that do not divide over the mesh.
+      features or values wider than 128, or rows or heads that do not divide
+      over the mesh.
   """
   arrays = (query_features, key_features, value)
   for x in arrays:
@@ -103,13 +90,8 @@ def linear_attention(
         f"linear_attention 'triton' keeps its state in registers: "
         f"{x.shape[-1]} features or channels are more than 128"
       )
-  documents = None
-  if segments is not None:
-    documents = fill(segments.astype(jnp.int32))
-    # The sign tells padding, which has the document around it.
-    documents = jnp.where(segments > 0, documents, -documents)
   static = _Static(causal, epsilon, blocks or _blocks(arrays), interpret)
-  return _sharded(static, *arrays, documents)
+  return gradients.attend(_product, "triton", static, *arrays, segments)
 
 
 def _blocks(arrays):
@@ -121,69 +103,6 @@ def _blocks(arrays):
     return Blocks()
   wide = max(x.shape[-1] for x in arrays) > 64
   return Blocks(chunk=16, columns=32 if wide else 64, depth=64)
-
-
-def _sharded(static, query, key, value, documents):
-  """On each device of a mesh its own rows and heads; nothing is exchanged."""
-  mesh = _platform.mesh_of((query, key, value))
-  if not sharded.free_axes(mesh):
-    return _attend(static, query, key, value, documents)
-  rows, heads = (axes or None for axes in sharded.split_axes(mesh))
-  if sharded.divided(mesh, *query.shape[::2][:2]) != mesh.size:
-    raise NotImplementedError(
-      f"linear_attention 'triton': {query.shape[0]} rows or {query.shape[2]} "
-      f"heads do not divide over the mesh {dict(mesh.shape)}"
-    )
-  spec = P(rows, None, heads, None)
-  run = lambda *arrays: _attend(static, *arrays)
-  return _compat.shard_map(
-    run,
-    mesh=mesh,
-    in_specs=(spec, spec, spec, None if documents is None else P(rows, None)),
-    out_specs=spec,
-  )(query, key, value, documents)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(static, query, key, value, documents):
-  return _forward(static, query, key, value, documents)[0]
-
-
-def _forward(static, query, key, value, documents):
-  out, total = _product(
-    static,
-    "out",
-    query,
-    key,
-    value,
-    documents,
-    dtype=jnp.float32,
-    with_total=True,
-  )
-  out = out / (total + static.epsilon)[..., None]
-  # Kept in float32: grad . out stands against sums of positive features.
-  return out.astype(value.dtype), (query, key, value, documents, out, total)
-
-
-def _backward(static, residuals, grad):
-  query, key, value, documents, out, total = residuals
-  grad = grad.astype(jnp.float32) / (total + static.epsilon)[..., None]
-  grad = grad.astype(value.dtype)
-  slope = -jnp.sum(grad.astype(jnp.float32) * out, -1)
-  product = functools.partial(_product, static, documents=documents)
-  back = functools.partial(product, transposed=True)
-  grad_query = product(
-    "grad_query", grad, value, key, alpha=slope, dtype=query.dtype
-  )
-  grad_key = back("grad_key", value, grad, query, beta=slope, dtype=key.dtype)
-  grad_value = back("grad_value", key, query, grad, dtype=value.dtype)
-  none = documents
-  if documents is not None:
-    none = np.zeros(documents.shape, jax.dtypes.float0)
-  return grad_query, grad_key, grad_value, none
-
-
-_attend.defvjp(_forward, _backward)
 
 
 def _product(
@@ -200,21 +119,7 @@ def _product(
   transposed=False,
   with_total=False,
 ):
-  """product_i as above; with `with_total` also sum_j mask_ij a_i . b_j.
-
-  Args:
-    static: a `_Static`.
-    name: of the launches.
-    a: [batch, length, heads, width].
-    b: [batch, length, heads, width].
-    c: [batch, length, heads, channels].
-    documents: [batch, length] int32 or None.
-    alpha: [batch, length, heads] float32 or None; 1 where beta is given.
-    beta: [batch, length, heads] float32 or None; 1 where alpha is given.
-    dtype: of the product.
-    transposed: the mask is that of keys against queries.
-    with_total: return the row sums too, float32 [batch, length, heads].
-  """
+  """See `gradients.attend`."""
   run = functools.partial(
     _call, static, name, (a, b, c), documents, alpha, beta, with_total
   )

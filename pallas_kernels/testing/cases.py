@@ -361,8 +361,17 @@ _LINEAR = {
 
 
 def _linear_cases() -> list[Case]:
+  tpu = [
+    _case(
+      f"linear_attention/mosaic_tpu/{name}",
+      _TPUS if name == "packed" else _TPUS[:1],
+      linear,
+      **given,
+    )
+    for name, given in _LINEAR.items()
+  ]
   # Chunks are smaller than the 64 rows of an HGMMA, which would spill.
-  return [
+  return tpu + [
     _case(
       f"linear_attention/triton/{name}",
       ("h200", "a100") if name == "packed" else ("h200",),

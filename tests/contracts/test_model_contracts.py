@@ -14,6 +14,8 @@ from tests import tiny
 
 ROWS = 4  # over data=2 x fsdp=2
 SEGMENTS = np.concatenate([tiny.SEGMENTS, tiny.SEGMENTS[::-1]])
+# Where no norm holds them, numbers grow to 1e4 with weights as wide as others'.
+DRAWN = {"mobilebert": 0.1}
 every_config = pytest.mark.parametrize("name", tiny.CONFIGS)
 
 
@@ -75,7 +77,8 @@ def test_names_of_all_axes(name):
 def test_sharded_equals_unsharded(name):
   """On 8 devices: 2 copies, parameters in 2, matrices in 2."""
   model, shapes = boxed(name)
-  variables, batch = tiny.fill(shapes), tiny.batch(SEGMENTS)
+  variables = tiny.fill(shapes, scale=DRAWN.get(name, 0.3))
+  batch = tiny.batch(SEGMENTS)
   mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
   placed = jax.device_put(variables, sharding.state_shardings(shapes, mesh))
   kernels = [

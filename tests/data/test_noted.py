@@ -42,7 +42,7 @@ def slow_words(tokens, segments, tokenizer):
   return found
 
 
-def rows(seed=0, count=40, length=24):
+def rows(seed=0, count=120, length=24):
   random = np.random.default_rng(seed)
   tokens = random.integers(0, 20, (count, length))
   cuts = np.sort(random.integers(0, length + 1, (count, 2)), axis=1)

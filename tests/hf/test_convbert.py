@@ -92,7 +92,7 @@ def test_what_is_exported(grouped, tmp_path):
   model = spec()
   if not grouped:
     model["layers"]["layer"]["feedforward"] = convbert.feedforward(64, 1)
-    model["embeddings"] = convbert.embeddings(64, 64)
+    model["embeddings"] = convbert.embeddings(48, 48)
   params, facts = families.export(model, tmp_path, "ConvBertForMaskedLM")
   assert "padding" in facts["caveat"]
   assert facts["caveat"] in (tmp_path / "README.md").read_text()

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlm import configuration, recipe
+from jaxlm.data import datasets
 from jaxlm.errors import UserError
 from jaxlm.layers.mixers import _long_convolution, _long_filter, mixers
+from jaxlm.models import assembly
 from pallas_kernels.fft_convolution import fft_convolution, frequencies
 from tests import tiny
 from tests.tiny import switched
@@ -21,6 +24,11 @@ ROWS = np.array([[1] * 12 + [0] * 4, [0] * 3 + [1] * 13], np.int32)
 def mixer(kind, dtype=jnp.float32, **fields):
   spec = dict(kind=kind, width=WIDTH, max_length=LENGTH, **fields)
   return mixers.build(spec, dtype=dtype, param_dtype=dtype)
+
+
+def apply(module, variables, x, ctx):
+  """The output, as one compiled program."""
+  return jax.jit(module.apply)(variables, jnp.asarray(x), ctx)
 
 
 def inputs(length=LENGTH, seed=1):
@@ -112,7 +120,7 @@ def test_it_is_the_direct_convolution(kind, fields):
     module = mixer(kind, jnp.float64, **fields)
     x, ctx = inputs(), tiny.context(ROWS)
     variables = drawn(module, x, ctx)
-    out = module.apply(variables, jnp.asarray(x), ctx)
+    out = apply(module, variables, x, ctx)
     params, taps = tiny.host(variables["params"]), fields.get("taps") or LENGTH
     if kind == "hyena":
       expected = hyena_by_hand(
@@ -130,7 +138,7 @@ def test_rows_longer_than_the_grid_are_read_by_sliding():
     module = mixer("hyena", jnp.float64, causal=True)
     x, segments = inputs(40), np.ones((2, 40), np.int32)
     variables = drawn(module, x, tiny.context(segments))
-    out = module.apply(variables, jnp.asarray(x), tiny.context(segments))
+    out = apply(module, variables, x, tiny.context(segments))
     expected = hyena_by_hand(
       tiny.host(variables["params"]), x, segments, 2, LENGTH, LENGTH
     )
@@ -144,7 +152,7 @@ def test_a_causal_hyena_looks_back_only():
     x, ctx = inputs()[:1], tiny.context(np.ones((1, LENGTH), np.int32))
     variables = drawn(module, x, ctx)
     run = lambda x: jnp.sum(module.apply(variables, x, ctx)[0, 7])
-    slope = np.abs(jax.grad(run)(jnp.asarray(x)))[0].max(-1)
+    slope = np.abs(jax.jit(jax.grad(run))(jnp.asarray(x)))[0].max(-1)
     assert slope[8:].max() < 1e-14 and slope[:8].min() > 1e-3
 
 
@@ -155,10 +163,10 @@ def test_the_amount_of_padding_does_not_matter(kind):
   for parity in (False, True):
     module = mixer(kind, parity=parity)
     variables = drawn(module, x, tiny.context(ROWS))
-    padded = module.apply(variables, jnp.asarray(x), tiny.context(ROWS))
+    padded = apply(module, variables, x, tiny.context(ROWS))
     alone = np.ones((1, 12), np.int32)
     row = jnp.asarray(x[:1, :12])
-    alone = module.apply(variables, row, tiny.context(alone))
+    alone = apply(module, variables, row, tiny.context(alone))
     difference = np.abs(np.asarray(padded)[0, :12] - np.asarray(alone)[0])
     assert (difference.max() < 1e-5) == (not parity)
 
@@ -208,7 +216,7 @@ def test_a_filter_without_its_high_frequencies():
     y = np.fft.irfft(y, axis=1)[:, :LENGTH] + skip * u
     last = params["output"]
     expected = (y * after) @ last["kernel"] + last["bias"]
-    out = module.apply(variables, jnp.asarray(x), tiny.context(segments))
+    out = apply(module, variables, x, tiny.context(segments))
     np.testing.assert_allclose(out, expected, atol=1e-11)
 
 
@@ -242,8 +250,6 @@ def test_decoding_equals_the_full_forward():
         feedforward=dict(kind="mlp", hidden=48),
       )
     ),
-    depth=2,
-    stack=dict(kind="scan"),
     heads=dict(causal_lm=dict(kind="causal_lm")),
   )
   model, params = tiny.build(spec)
@@ -312,3 +318,15 @@ def test_what_does_not_fit_is_told(fields, message):
 def test_an_order_below_two_is_told():
   with pytest.raises(UserError, match="order is 1"):
     drawn(mixer("hyena", order=1), inputs(), tiny.context(ROWS))
+
+
+@pytest.mark.parametrize(
+  "name, part", [("hyena", "Hyena"), ("m2bert", "Monarch")]
+)
+def test_packed_rows_are_refused(name, part):
+  config = configuration.load(f"{name}:tiny").to_dict()
+  model = assembly.build(config["model"], vocab_size=tiny.VOCAB)
+  recipe.check_packing(model, datasets.build(config["data"]))
+  packed = config["data"] | dict(arrangement=dict(kind="documents"))
+  with pytest.raises(UserError, match=f"{part} cannot read several documents"):
+    recipe.check_packing(model, datasets.build(packed))

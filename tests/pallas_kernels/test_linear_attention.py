@@ -13,6 +13,7 @@ from jax.sharding import AxisType
 from pallas_kernels.linear_attention import (
   implementations,
   linear_attention,
+  mosaic_tpu,
   triton,
 )
 
@@ -284,13 +285,7 @@ class TestTriton(Contract):
     )
     grad = np.random.default_rng(1).standard_normal(inputs[2].shape)
 
-    @jax.jit
-    def both(inputs, grad):
-      out, pull = jax.vjp(run, *inputs)
-      return out, pull(grad)
-
-    small = [jnp.asarray(a, jnp.float32) for a in (*inputs, grad)]
-    out, found = both(small[:3], small[3])
+    out, *found = forward_and_backward(run, inputs, grad)
     assert error(out, slow(*inputs, True, segments)) < 1e-6
     expected = slow_gradients(*inputs, True, segments, grad)
     for f, wanted in zip(found, expected, strict=True):
@@ -318,6 +313,55 @@ class TestTriton(Contract):
     three = [a[:, :, :1] for a in inputs]
     with jax.set_mesh(mesh), pytest.raises(NotImplementedError, match="mesh"):
       self.op(*three)
+
+
+class TestMosaicTpu(Contract):
+  implementation = "mosaic_tpu:interpret"
+  float64 = False
+
+  @pytest.mark.parametrize("causal", [False, True])
+  def test_rows_of_many_chunks(self, causal):
+    """Documents within chunks, over their borders and over whole chunks."""
+    inputs = arrays(70, 24, 17)
+    segments = np.repeat([1, 2, 3, 4, 0], [5, 7, 44, 9, 5])[None].repeat(B, 0)
+    run = functools.partial(
+      mosaic_tpu.linear_attention,
+      causal=causal,
+      segments=jnp.asarray(segments, jnp.int32),
+      epsilon=1e-12,
+      blocks=mosaic_tpu.Tiles(chunk=16, heads=1),
+      interpret=True,
+    )
+    grad = np.random.default_rng(1).standard_normal(inputs[2].shape)
+    found = forward_and_backward(run, inputs, grad)
+    wanted = [
+      slow(*inputs, causal, segments),
+      *slow_gradients(*inputs, causal, segments, grad),
+    ]
+    for f, w in zip(found, wanted, strict=True):
+      assert error(f, w) < 3e-6
+
+  def test_what_it_cannot_do_is_refused(self):
+    query, key, value = (jnp.asarray(a, jnp.float16) for a in arrays())
+    with pytest.raises(NotImplementedError, match="float16"):
+      self.op(query, key, value)
+    wide = jnp.zeros((1, 8, 1, 600))
+    with pytest.raises(NotImplementedError, match="600 features"):
+      self.op(wide, wide, wide)
+    with pytest.raises(NotImplementedError, match="needs a tpu"):
+      linear_attention(key, key, value, implementation="mosaic_tpu")
+
+
+def forward_and_backward(run, inputs, grad):
+  """[output, gradients of the three inputs], in float32."""
+
+  @jax.jit
+  def both(inputs, grad):
+    out, pull = jax.vjp(run, *inputs)
+    return out, *pull(grad)
+
+  small = [jnp.asarray(a, jnp.float32) for a in (*inputs, grad)]
+  return both(small[:3], small[3])
 
 
 def multiplications(jaxpr) -> int:

@@ -45,12 +45,34 @@ def leaves(description) -> list[Leaf]:
 
 def model_spec(settings, found) -> dict:
   """The spec that a folder describes."""
-  settings.only("scale_attn_weights", True, default=True)
-  settings.only("scale_attn_by_inverse_layer_idx", False, default=False)
   settings.only("add_cross_attention", False, default=False)
   settings.only("tie_word_embeddings", True, default=True)
   width = settings.size("n_embd", "hidden_size")
   hidden = settings.get("n_inner") or 4 * width
+  heads = settings.size("n_head", "num_attention_heads")
+  depth = settings.size("n_layer", "num_hidden_layers")
+
+  def layer(scale):
+    return dict(
+      block=dict(kind="pre_norm", dropout=settings.get("resid_pdrop", 0.1)),
+      mixer=dict(
+        kind="attention",
+        heads=heads,
+        causal=True,
+        scale=scale,
+        dropout=settings.get("attn_pdrop", 0.1),
+      ),
+      feedforward=dict(
+        kind="mlp",
+        hidden=hidden,
+        activation=settings.activation("activation_function", "gelu_new"),
+      ),
+    )
+
+  by_layer = settings.get("scale_attn_by_inverse_layer_idx", False)
+  plain = settings.get("scale_attn_weights", True)
+  scales = _scales(depth, width // heads, plain, by_layer)
+  names = [f"layer_{i}" if by_layer else "layer" for i in range(depth)]
   spec = dict(
     kind="decoder",
     width=width,
@@ -65,30 +87,46 @@ def model_spec(settings, found) -> dict:
       kind="layer_norm", epsilon=settings.get("layer_norm_epsilon", 1e-5)
     ),
     final_norm=True,
-    layers=dict(
-      layer=dict(
-        block=dict(kind="pre_norm", dropout=settings.get("resid_pdrop", 0.1)),
-        mixer=dict(
-          kind="attention",
-          heads=settings.size("n_head", "num_attention_heads"),
-          causal=True,
-          dropout=settings.get("attn_pdrop", 0.1),
-        ),
-        feedforward=dict(
-          kind="mlp",
-          hidden=hidden,
-          activation=settings.activation("activation_function", "gelu_new"),
-        ),
-      )
-    ),
-    order=("layer",),
-    depth=settings.size("n_layer", "num_hidden_layers"),
+    layers={name: layer(scale) for name, scale in zip(names, scales)},
+    order=tuple(dict.fromkeys(names)),
+    depth=depth,
     stack=dict(kind="scan"),
     initializer=dict(
       std=settings.get("initializer_range", 0.02), scaled_output=True
     ),
   )
   return {**spec, "heads": _heads(settings, found)}
+
+
+def _scales(depth, head_dim, plain, by_layer) -> list[float]:
+  """`scale` of every layer's mixer; 0 is the usual 1 / sqrt(head_dim).
+
+  Args:
+    depth: layers.
+    head_dim: width of a head.
+    plain: whether scores are divided by sqrt(head_dim).
+    by_layer: whether those of layer i are divided by i + 1.
+  """
+  if plain and not by_layer:
+    return [0.0] * depth
+  factor = head_dim**-0.5 if plain else 1.0
+  return [factor / (i + 1 if by_layer else 1) for i in range(depth)]
+
+
+def _scaling(description) -> dict[str, bool]:
+  """The settings whose scales are those of the description."""
+  layers = description["layers"]
+  found = [base.get(layer, "mixer/scale", 0.0) for layer in layers]
+  dim = description["width"] // base.get(layers[0], "mixer/heads", 1)
+  for plain, by_layer in ((True, True), (False, True), (False, False)):
+    if found == _scales(len(layers), dim, plain, by_layer):
+      break
+  else:  # the usual one, or one that the class has not
+    plain, by_layer = True, False
+  return {
+    "scale_attn_weights": plain,
+    "scale_attn_by_inverse_layer_idx": by_layer,
+  }
 
 
 def _heads(settings, found) -> dict:
@@ -120,6 +158,7 @@ def config(description, ids) -> dict:
       get(description, "layers/0/feedforward/activation", "gelu_tanh")
     )
     or "gelu_new",
+    **_scaling(description),
     "layer_norm_epsilon": get(description, "norm/epsilon", 1e-5),
     "embd_pdrop": description["dropout"],
     "resid_pdrop": get(description, "layers/0/block/dropout", 0.0),

@@ -56,6 +56,7 @@ class Hedgehog(nn.Module):
     "attention": ("dropout", "implementation")
   }
   drawn_anew: ClassVar[tuple[str, ...]] = ("query_map", "key_map")
+  score_share: ClassVar[float] = 0.0  # of FLOPs: states cost 3% of a layer
 
   heads: int
   width: int

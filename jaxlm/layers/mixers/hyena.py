@@ -47,6 +47,7 @@ class Hyena(nn.Module):
   leaks: ClassVar[str] = _long_convolution.LEAKS
   # What comes later reaches outputs by the rounding of the transforms.
   rounds_ahead: ClassVar[float] = 1e-6
+  score_share: ClassVar[float] = 0.0  # of FLOPs: FFTs cost 1% of a layer
 
   width: int
   max_length: int

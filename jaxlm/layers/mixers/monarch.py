@@ -41,6 +41,7 @@ class Monarch(nn.Module):
   """
 
   leaks: ClassVar[str] = _long_convolution.LEAKS
+  score_share: ClassVar[float] = 0.0  # of FLOPs: FFTs cost 2% of a layer
 
   width: int
   max_length: int
