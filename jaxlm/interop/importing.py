@@ -46,7 +46,7 @@ class Imported(NamedTuple):
 def import_folder(path, *, dtype=np.float32) -> Imported:
   """Reads a folder of `transformers`, or one that `export_folder` wrote.
 
-  Known model types: bert, roberta, gpt2, modernbert and jaxlm (ours).
+  Known model types: those of `families.STOCK`, and jaxlm (ours).
 
   Args:
     path: the folder, with config.json and model.safetensors (or shards).

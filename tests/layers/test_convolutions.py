@@ -10,12 +10,15 @@ from jaxlm import errors, paths
 from jaxlm.layers import convolutions
 from jaxlm.layers.grouped import GroupedDense
 from jaxlm.layers.mixers import mixers
+from jaxlm.layers.mixers._span_convolution import SpanConvolution
+from jaxlm.layers.primitives import Initializer
 from jaxlm.models import assembly
 from tests import tiny
 from tests.test_recipes import shapes
 
 NORMAL = nn.initializers.normal(1.0)
 HEADS, HEAD_DIM, TAPS = 2, 8, 5
+ONES = np.ones((1, 2), np.int32)
 
 
 def draw(*shape, seed=0):
@@ -145,6 +148,18 @@ def test_scores_reach_the_attention_half_alone(params):
   )
 
 
+def test_a_packed_document_is_what_it_is_alone(params):
+  """Both halves; the document stands in the middle of a row."""
+  x = draw(2, 16, tiny.WIDTH)
+  run = lambda x, segments: mixed().apply(
+    {"params": params}, jnp.asarray(x), tiny.context(segments)
+  )
+  places = tiny.SEGMENTS[0] == 2
+  alone = run(x[:1, places], np.ones((1, places.sum()), np.int32))
+  packed = run(x, tiny.SEGMENTS)[0, places]
+  np.testing.assert_allclose(packed, alone[0], atol=1e-5)
+
+
 def test_parity_lets_padding_in_and_is_refused_on_packed_rows(params):
   x = draw(2, 16, tiny.WIDTH)
   other = np.where(tiny.SEGMENTS[..., None] > 0, x, 1.0)
@@ -174,16 +189,13 @@ def test_what_cannot_be_is_told(fields, message):
 
 def test_the_span_filter_starts_as_released():
   """Standard deviation 1 / width, truncated at two of them."""
-  part = mixers.build(
-    dict(kind="mixed_attention", heads=2),
-    width=512,
-    initializer=assembly.Initializer(truncated=True),
-  )
-  ctx = tiny.context(np.ones((1, 2), np.int32))
-  made = part.init(jax.random.key(0), jnp.zeros((1, 2, 512)), ctx)
-  taps = nn.meta.unbox(made)["params"]["span"]["depthwise"]["filter"]
-  assert np.abs(taps).max() <= 2 / 9
-  assert abs(np.std(taps) * 9 - 0.88) < 0.02
+  part = SpanConvolution(2, 8, 9, initializer=Initializer(truncated=True))
+  shapes = tiny.shapes(part, jnp.zeros((1, 2, 32)), 1.0, tiny.context(ONES))
+  taps = shapes["params"]["depthwise"]["filter"]
+  assert taps.unbox().shape == (9, 32)
+  drawn = part._tap_init()(jax.random.key(0), (9, 512))
+  assert np.abs(drawn).max() <= 2 / 9
+  assert abs(np.std(drawn) * 9 - 0.88) < 0.02
 
 
 @pytest.mark.parametrize(
