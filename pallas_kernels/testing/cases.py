@@ -271,19 +271,30 @@ def _deberta(batch, length, heads, head_dim, dtype):
   return biases.Disentangled(table, table, buckets, buckets)
 
 
+def _everything(batch, length, heads, head_dim, dtype):
+  """Every term that a kernel can add up, at once."""
+  first = jnp.zeros((batch, length), jnp.int32)
+  given = batch, length, heads, head_dim, dtype
+  by_distance = biases.add(_alibi(*given), _buckets(*given))
+  theta = jnp.zeros((2, heads), jnp.float32)
+  reset = biases.Reset(by_distance, theta, first, first)
+  return biases.add(biases.add(reset, _dense(*given)), _deberta(*given))
+
+
 BIASES = {
   "alibi": _alibi,
   "buckets": _buckets,
   "dense": _dense,
   "tupe": _tupe,
   "deberta": _deberta,
+  "everything": _everything,
 }
 
 
-def _case(name, targets, make, products=True, **given) -> Case:
+def _case(name, targets, make, products=True, older=(), **given) -> Case:
   implementation = name.split("/")[1]
   build = functools.partial(make, implementation, **given)
-  return Case(name, targets, build, products, _WITHOUT_PRODUCTS)
+  return Case(name, targets, build, products, (*_WITHOUT_PRODUCTS, *older))
 
 
 # Together every feature, each beside others.
@@ -295,9 +306,34 @@ _ATTENTION = {
   "alibi": dict(term="alibi", segments=True, dropout_rate=0.1),
   "buckets": dict(term="buckets", segments=True, length=500),
   "dense": dict(term="dense", segments=True),
-  "tupe": dict(term="tupe", segments=True),
+  "tupe": dict(term="tupe", segments=True, dropout_rate=0.1),
   "deberta": dict(term="deberta", segments=True, dropout_rate=0.1),
   "float32": dict(dtype="float32", segments=True, head_dim=32),
+}
+
+
+# What takes the most registers, on an H200. 64 rows of Hopper's instruction
+# leave none for what else `older` kernels hold: they use Ampere's.
+_EVERYTHING = dict(
+  term="everything", segments=True, dropout_rate=0.1, soft_cap=30.0
+)
+_CROWDED = {
+  "everything": _EVERYTHING,
+  "everything_128": dict(
+    head_dim=128,
+    older=("attention_backward_dense", "attention_backward_distance"),
+    **_EVERYTHING,
+  ),
+  "everything_float32": dict(
+    dtype="float32", head_dim=128, products=False, **_EVERYTHING
+  ),
+  "alibi_256": dict(
+    head_dim=256,
+    term="alibi",
+    segments=True,
+    dropout_rate=0.1,
+    older=("attention_backward_keys",),
+  ),
 }
 
 
@@ -324,6 +360,10 @@ def _attention_cases() -> list[Case]:
   found = [
     _case(f"flash_attention/mosaic_gpu/{name}", ("h200",), attention, **given)
     for name, given in _HOPPER.items()
+  ]
+  found += [
+    _case(f"flash_attention/triton/{name}", ("h200",), attention, **given)
+    for name, given in _CROWDED.items()
   ]
   for feature, given in _ATTENTION.items():
     products = given.get("dtype") != "float32"

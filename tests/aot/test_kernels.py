@@ -8,22 +8,10 @@ pytestmark = pytest.mark.aot
 
 CASES = cases.everything()
 
-# Findings that nobody has mended yet; strict, so that a cure shows.
-KNOWN = {
-  ("flash_attention/mosaic_gpu/plain_128", "h200"): (
-    "causal gradients of keys at head_dim 128 spill: 13 LDL/STL, 16 bytes"
-  ),
-}
+LABELS = [f"{name}-{target}".replace("/", "-") for name, target in cases.runs()]
 
 
-def _run(name, target):
-  reason = KNOWN.get((name, target))
-  mark = pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)
-  label = f"{name}-{target}".replace("/", "-")
-  return pytest.param(name, target, id=label, marks=[mark] if reason else [])
-
-
-@pytest.mark.parametrize("name, target", [_run(*each) for each in cases.runs()])
+@pytest.mark.parametrize("name, target", cases.runs(), ids=LABELS)
 def test_kernels_of(name, target, need):
   need(target)
   case = CASES[name]

@@ -21,11 +21,11 @@ class TestTriton(AttentionContract):
   implementation = "triton:interpret"
 
 
-def _operands(queries=64, keys=64, dtype=jnp.float32, **others):
+def _operands(queries=64, keys=64, channels=32, dtype=jnp.float32, **others):
   shapes = {"query": queries, "key": keys, "value": keys}
   rng = np.random.default_rng(0)
   arrays = {
-    name: jnp.asarray(rng.standard_normal((2, length, 2, 32)), dtype)
+    name: jnp.asarray(rng.standard_normal((2, length, 2, channels)), dtype)
     for name, length in shapes.items()
   }
   return Operands(**arrays, **others)
@@ -144,6 +144,15 @@ def test_says_what_it_cannot_do():
   wide = jnp.zeros((1, 4, 1, 320))
   with pytest.raises(NotImplementedError, match="256"):
     triton.attend(_static(), Operands(wide, wide, wide))
+  crowded = _operands(
+    channels=160,
+    slopes=jnp.ones((2,)),
+    toeplitz=jnp.zeros((2, 127)),
+    dense=jnp.zeros((1, 2, 64, 64)),
+  )
+  static = _static(soft_cap=3.0, dropout_rate=0.1)
+  with pytest.raises(NotImplementedError, match="more than three other terms"):
+    triton.attend(static, crowded)
 
 
 def test_blocks_refuse_what_cannot_be_compiled():

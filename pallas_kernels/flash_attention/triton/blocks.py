@@ -51,6 +51,9 @@ class Blocks:
 def default(*, head_dim, dtype, terms, queries, keys, interpret) -> Blocks:
   """Tiles that compile without spills for Hopper; not measured.
 
+  Compiled were all that `testing.cases` holds; not float32 of 256 channels
+  beside terms.
+
   Args:
     head_dim: the wider of query's and value's, as padded.
     dtype: of the operands.
@@ -75,7 +78,7 @@ def default(*, head_dim, dtype, terms, queries, keys, interpret) -> Blocks:
 
 def _table(head_dim, dtype, terms):
   if dtype == jnp.float32:  # without tensor cores
-    return _float32(head_dim)
+    return _float32(head_dim, terms)
   small, narrow = Launch(64, 64, 8, 1), Launch(32, 32, 8, 1)
   if head_dim <= 64:
     wide = Launch(128, 64, 8, 2) if terms else Launch(128, 128, 8, 2)
@@ -83,20 +86,27 @@ def _table(head_dim, dtype, terms):
     dkv = Launch(32, 64, 8, 2) if terms > 2 else both
     return Blocks(wide, both, dkv, both)
   if head_dim <= 128:
+    if terms > 3:
+      few, fewer = Launch(64, 32, 8, 1), Launch(16, 64, 8, 1)
+      return Blocks(Launch(64, 64, 8, 1), few, fewer, narrow)
     dkv = Launch(32, 64, 8, 1) if terms else small
     return Blocks(Launch(128, 64, 8, 2), small, dkv, small)
-  # Wider accumulators leave no registers for Hopper's instruction, which
-  # needs 64 rows: the backward pass runs on Ampere's.
+  # Accumulators of dk and dv, and of dq beside many terms, leave no registers
+  # for Hopper's instruction, which needs 64 rows: these run on Ampere's.
+  if terms <= 2:
+    wide = Launch(64, 32, 8, 2)
+    return Blocks(wide, wide, narrow, small)
   return Blocks(Launch(64, 32, 8, 1), narrow, narrow, small)
 
 
-def _float32(head_dim):
+def _float32(head_dim, terms):
   if head_dim <= 64:
     small = Launch(32, 32, 4, 1)
     return Blocks(Launch(64, 32, 8, 1), small, small, small)
   small = Launch(32, 32, 8, 1)
   if head_dim <= 128:
-    return Blocks(small, small, small, small)
+    tile = Launch(16, 16, 8, 1) if terms else small
+    return Blocks(tile, tile, tile, small)
   return Blocks(small, Launch(32, 16, 8, 1), Launch(16, 32, 8, 1), small)
 
 

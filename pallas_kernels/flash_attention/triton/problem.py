@@ -115,12 +115,10 @@ def describe(static: Static, operands: Operands) -> tuple[Problem, Blocks]:
   )
   batch, queries, heads, head_dim = operands.query.shape
   _, keys, key_heads, value_dim = operands.value.shape
-  terms = present & {"slopes", "toeplitz", "theta", "dense", "c2p", "p2c"}
-  others = (static.dropout_rate > 0.0, static.soft_cap is not None)
   blocks = static.blocks or default(
     head_dim=max(padded(head_dim), padded(value_dim)),
     dtype=operands.query.dtype,
-    terms=len(terms) + sum(others),
+    terms=count_terms(static, operands),
     queries=queries,
     keys=keys,
     interpret=static.interpret,
@@ -139,6 +137,13 @@ def describe(static: Static, operands: Operands) -> tuple[Problem, Blocks]:
     launch=blocks.forward,
   )
   return problem, blocks
+
+
+def count_terms(static: Static, operands: Operands) -> int:
+  """What scores and probabilities are made of beside the dot product."""
+  names = ("slopes", "toeplitz", "theta", "dense", "c2p", "p2c")
+  found = sum(getattr(operands, name) is not None for name in names)
+  return found + (static.dropout_rate > 0.0) + (static.soft_cap is not None)
 
 
 def padded(channels: int) -> int:
