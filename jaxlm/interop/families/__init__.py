@@ -44,10 +44,10 @@ STOCK = (
   modernbert,
   mobilebert,
   convbert,
+  electra,  # before ALBERT, whose class computes unshared layers too
   albert,
   squeezebert,
   fnet,
-  electra,
   t5,
   bart,
   deberta,
