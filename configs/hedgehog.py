@@ -30,10 +30,10 @@ decay is that of LoLCATs, by the same group. `tiny` is for tests.
 
 from configs import common, gpt2
 
-# layers, width, heads, feed-forward, vocabulary, length
+# layers, width, heads, feed-forward, vocabulary, length, peak rate
 SIZES = {
-  "tiny": (2, 64, 4, 128, 512, 64),
-  "base": (12, 768, 12, 3072, 30_522, 512),
+  "tiny": (2, 64, 4, 128, 512, 64, 3e-3),
+  "base": (12, 768, 12, 3072, 30_522, 512, 5e-4),
   "causal": (),
   "distil": (),
   "distil_causal": (),
@@ -57,7 +57,7 @@ def get_config(variant: str = "base"):
   return _conversion(step, data)
 
 
-def _from_scratch(depth, width, heads, hidden, vocab, length):
+def _from_scratch(depth, width, heads, hidden, vocab, length, rate):
   config = common.base()
   config.steps = 100_000
   config.batch_size = 256
@@ -85,7 +85,7 @@ def _from_scratch(depth, width, heads, hidden, vocab, length):
     initializer=dict(std=0.02, truncated=True),
   )
   config.optimizer = dict(
-    kind="adamw", learning_rate=5e-4, b2=0.98, eps=1e-6, weight_decay=0.01
+    kind="adamw", learning_rate=rate, b2=0.98, eps=1e-6, weight_decay=0.01
   )
   config.schedule = dict(kind="linear", warmup=0.06)
   return config
