@@ -90,7 +90,7 @@ def layer(block=None, mixer=None, feedforward=None) -> dict:
 def build(spec, **given):
   """The model of a spec and parameters drawn for it."""
   model = assembly.build(spec, **{"vocab_size": VOCAB, **given})
-  return model, fill(shapes(model, batch()))
+  return model, fill(shapes(model, batch() | memory()))
 
 
 def batch(segments=SEGMENTS, seed=0) -> dict:

@@ -37,11 +37,18 @@ def spec(kinds: Kinds) -> dict:
   if "heads" in mixers.fields(parts["mixer"]):
     made["mixer"].setdefault("heads", tiny.HEADS)
   layer = {k: v for k, v in made.items() if k != "positions"}
+  if "cross" in blocks.fields(parts["block"]):
+    layer["cross"] = dict(kind="cross_attention", heads=tiny.HEADS)
   return tiny.model_spec(
     positions=made["positions"],
     layers=dict(layer=layer),
     heads=dict(masked_lm=dict(kind="masked_lm")),
   )
+
+
+def batch() -> dict:
+  """Packed rows, and an encoder's states for the parts that read one."""
+  return tiny.batch() | tiny.memory()
 
 
 def refusal(kinds: Kinds) -> str | None:

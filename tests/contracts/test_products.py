@@ -38,7 +38,7 @@ def test_it_builds_and_has_gradients_of_every_parameter(kinds):
   spec = products.spec(kinds)
   # What a workdir keeps is JSON, and must build the same model.
   again = assembly.build(loading.tuples(json.loads(json.dumps(spec))))
-  model, batch = assembly.build(spec), tiny.batch()
+  model, batch = assembly.build(spec), products.batch()
   shapes = tiny.shapes(model, batch)
   assert shapes == tiny.shapes(again, batch)
   variables = jax.tree.map(
@@ -58,7 +58,7 @@ def test_it_builds_and_has_gradients_of_every_parameter(kinds):
 )
 def test_it_runs_and_learns_from_every_parameter(kinds):
   model, variables = tiny.build(products.spec(kinds))
-  batch = tiny.batch()
+  batch = products.batch()
   run = jax.jit(jax.value_and_grad(lambda v: loss(model, v, batch)))
   value, gradients = run(variables)
   assert np.isfinite(value)

@@ -37,14 +37,15 @@ def spec_of(design) -> dict:
     for k, v in example(family, kind).items()
     if k not in ("width", "vocab_size", "heads")
   }
+  layer = tiny.layer(
+    block=own(blocks, block), feedforward=own(feedforwards, feedforward)
+  )
+  if "cross" in blocks.fields(block):
+    layer["cross"] = dict(kind="cross_attention", heads=tiny.HEADS)
   return tiny.model_spec(
     positions=own(positions, position),
     norm=own(norms, norm),
-    layers=dict(
-      layer=tiny.layer(
-        block=own(blocks, block), feedforward=own(feedforwards, feedforward)
-      )
-    ),
+    layers=dict(layer=layer),
     depth=2 if stack != "sequential" else 1,
     stack=own(stacks, stack),
     embeddings=own(embeddings, embedding),
@@ -67,7 +68,7 @@ def gradients(model, shapes, batch):
 
 @pytest.mark.slow
 def test_every_combination_builds_and_differentiates():
-  batch = tiny.batch()
+  batch = tiny.batch() | tiny.memory()
   for design in ALL:
     model, params = tiny.build(spec_of(design))
     value, gradient = gradients(model, params, batch)
@@ -78,7 +79,7 @@ def test_every_combination_builds_and_differentiates():
 @pytest.mark.parametrize("design", covering(ALL), ids="-".join)
 def test_every_pair_of_parts_runs_and_differentiates(design):
   """Gradients of single parts run in tests/contracts."""
-  batch = tiny.batch()
+  batch = tiny.batch() | tiny.memory()
   model, params = tiny.build(spec_of(design))
   value, gradient = gradients(model, params, batch)
   assert jax.tree.structure(gradient) == jax.tree.structure(params)

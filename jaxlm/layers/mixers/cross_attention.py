@@ -1,6 +1,8 @@
 """Attention from a decoder to its encoder (Vaswani et al.,
 arXiv:1706.03762, section 3.2.3)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -31,6 +33,9 @@ class CrossAttention(nn.Module):
     dropout: rate on the attention probabilities.
   """
 
+  # x may be of any width; what a block has for values is not read.
+  separate_values: ClassVar[bool] = True
+
   heads: int
   width: int
   head_dim: int = 0
@@ -42,12 +47,13 @@ class CrossAttention(nn.Module):
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x, ctx):
-    """Returns [batch, length, width].
+  def __call__(self, x, ctx, values=None):
+    """Returns [batch, length, width]; values come from the encoder.
 
     Raises:
       UserError: there is no encoder, or heads do not divide the width.
     """
+    del values
     self._check(ctx)
     dim = self.head_dim or self.width // self.heads
     scale = self.scale or dim**-0.5
