@@ -343,14 +343,6 @@ _HOPPER = {
   "plain_128": dict(head_dim=128, length=1024, causal=True),
   "packed": dict(segments=True, window=(64, 64), key_heads=2),
   "alibi": dict(term="alibi", segments=True),
-  "alibi_128": dict(
-    term="alibi",
-    segments=True,
-    causal=True,
-    window=(64, 64),
-    key_heads=2,
-    head_dim=128,
-  ),
   "wide_value": dict(value_dim=128, length=500, term="alibi", segments=True),
   "narrow_value": dict(head_dim=128, value_dim=64, length=500, causal=True),
 }

@@ -100,6 +100,7 @@ _REFUSED = {
   "dense": (dict(bias=("dense_1h",)), "dense bias"),
   "tables": (dict(bias=("p2c",)), "disentangled"),
   "scale": (dict(scaled=-1.0), "scale over 0"),
+  "alibi": (dict(bias=("alibi",), head_dim=128), "ALiBi's gradient at 128"),
 }
 
 

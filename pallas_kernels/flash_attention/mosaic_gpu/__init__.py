@@ -92,6 +92,8 @@ def _why_not(static: Static, operands: Operands) -> str | None:
   for name, what in _REFUSED.items():
     if getattr(operands, name) is not None:
       return f"has no {what}; triton has"
+  if operands.slopes is not None and channels[0] > 64:
+    return "has no registers for ALiBi's gradient at 128 channels; triton has"
   if static.soft_cap is not None or static.dropout_rate > 0.0:
     return "has neither soft_cap nor dropout; triton has"
   if not static.scale > 0.0:
