@@ -15,7 +15,7 @@ from configs import common
 # layers, width, heads of each half, feed-forward, table width, groups,
 # vocabulary, learning rate, rows
 SIZES = {
-  "tiny": (2, 48, 2, 96, 24, 2, 512, 4e-3, 32),
+  "tiny": (2, 48, 2, 96, 24, 2, 512, 2e-3, 32),
   "small": (12, 256, 2, 1024, 128, 1, 30_522, 3e-4, 128),
   "medium_small": (12, 384, 4, 1536, 128, 2, 30_522, 5e-4, 128),
   "base": (12, 768, 6, 3072, 768, 1, 30_522, 2e-4, 256),
