@@ -71,7 +71,7 @@ def get_config(variant: str = "base"):
   config.schedule = dict(kind="linear", warmup=0.01)
   if variant == "tiny":
     config.steps, config.batch_size = 300, 16
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer = dict(kind="adamw", learning_rate=3e-3, b2=0.98)
     config.schedule.warmup = 0.1
     config.model.initializer.std = 0.1
     config.model.dropout = config.model.layers.layer.mixer.dropout = 0.0
