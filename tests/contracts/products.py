@@ -1,4 +1,4 @@
-"""Models of every pair of position, mixer, feed-forward and block.
+"""Models of every pair of parts: positions, mixers, blocks and all others.
 
 The kinds come from the registries, so a new part meets all others as soon as
 it is registered. Every pair of kinds of two slots stands in at least one
@@ -9,10 +9,13 @@ by what the parts say of themselves.
 import itertools
 
 from jaxlm.layers.blocks import blocks
+from jaxlm.layers.embeddings import embeddings
 from jaxlm.layers.feedforwards import feedforwards
 from jaxlm.layers.mixers import mixers
+from jaxlm.layers.norms import norms
 from jaxlm.layers.positions import positions
 from jaxlm.layers.positions.base import Positions
+from jaxlm.layers.stacks import stacks
 from jaxlm.registry import Registry
 from tests import tiny
 
@@ -21,6 +24,9 @@ SLOTS: dict[str, Registry] = {
   "mixer": mixers,
   "feedforward": feedforwards,
   "block": blocks,
+  "stack": stacks,
+  "norm": norms,
+  "embeddings": embeddings,
 }
 Kinds = tuple[str, ...]  # one kind a slot, in the order of SLOTS
 # What assembly or the surroundings give.
@@ -28,7 +34,7 @@ _GIVEN = ("width", "vocab_size", "heads")
 
 
 def spec(kinds: Kinds) -> dict:
-  """The spec of a one-layer model with a masked-LM head."""
+  """The spec of a model of two layers with a masked-LM head."""
   parts = dict(zip(SLOTS, kinds))
   made = {
     slot: {"kind": kind} | _example(SLOTS[slot], kind)
@@ -36,13 +42,27 @@ def spec(kinds: Kinds) -> dict:
   }
   if "heads" in mixers.fields(parts["mixer"]):
     made["mixer"].setdefault("heads", tiny.HEADS)
-  layer = {k: v for k, v in made.items() if k != "positions"}
+  layer = {k: made[k] for k in ("mixer", "feedforward", "block")}
   if "cross" in blocks.fields(parts["block"]):
     layer["cross"] = dict(kind="cross_attention", heads=tiny.HEADS)
+  separate = getattr(mixers.entry(parts["mixer"]).build, "separate_values", 0)
+  if "attention_input" in blocks.fields(parts["block"]) and not separate:
+    layer["block"]["attention_input"] = "bottleneck"  # as its error says
+  if "biased_input" in positions.fields(parts["positions"]):
+    narrow = parts["embeddings"] == "factorized"  # as its error says
+    if narrow:
+      made["positions"] |= dict(biased_input=False, max_length=None)
+  words = embeddings.entry(parts["embeddings"]).build
+  head = dict(kind="masked_lm")
+  if not getattr(words, "keeps_table", True):
+    head["untied"] = tiny.WIDTH
   return tiny.model_spec(
     positions=made["positions"],
     layers=dict(layer=layer),
-    heads=dict(masked_lm=dict(kind="masked_lm")),
+    depth=2,
+    heads=dict(masked_lm=head),
+    input_norm=True,
+    **{slot: made[slot] for slot in ("stack", "norm", "embeddings")},
   )
 
 
@@ -53,7 +73,7 @@ def batch() -> dict:
 
 def refusal(kinds: Kinds) -> str | None:
   """A word of the reason why these cannot go together, or None."""
-  position, mixer, _, _ = kinds
+  position, mixer = kinds[:2]
   part, mixing = positions.entry(position).build, mixers.entry(mixer).build
   if part.on_scores and not getattr(mixing, "adds_bias", False):
     return "adds to attention scores"
@@ -67,28 +87,60 @@ def refusal(kinds: Kinds) -> str | None:
 
 
 def legal() -> list[Kinds]:
-  """Legal models such that every legal pair of kinds is in one of them."""
-  every = list(itertools.product(*(r.kinds() for r in SLOTS.values())))
-  models = [kinds for kinds in every if refusal(kinds) is None]
-  left = {pair for kinds in models for pair in pairs(kinds)}
+  """Legal models such that every legal pair of kinds is in one of them.
+
+  Each model begins with a pair that is in none yet, and takes for each other
+  slot the kind that adds most new pairs.
+  """
+  left = {
+    frozenset(pair)
+    for a, b in itertools.combinations(SLOTS, 2)
+    for pair in itertools.product(_of(a), _of(b))
+    if _legal(dict(pair))
+  }
   chosen = []
   while left:
-    best = max(models, key=lambda kinds: len(left & pairs(kinds)))
-    chosen.append(best)
-    left -= pairs(best)
+    model = dict(min(left, key=sorted))
+    for slot in SLOTS:
+      if slot in model:
+        continue
+      able = [kind for s, kind in _of(slot) if _legal(model | {s: kind})]
+      model[slot] = max(
+        able,
+        key=lambda kind: sum(
+          frozenset({(slot, kind), other}) in left for other in model.items()
+        ),
+      )
+    chosen.append(tuple(model[slot] for slot in SLOTS))
+    left -= pairs(chosen[-1])
   return chosen
+
+
+def _of(slot) -> list[tuple[str, str]]:
+  return [(slot, kind) for kind in SLOTS[slot].kinds()]
+
+
+def _legal(model: dict) -> bool:
+  """Whether some model with these kinds is legal."""
+  positioned = (
+    [model["positions"]] if "positions" in model else positions.kinds()
+  )
+  mixed = [model["mixer"]] if "mixer" in model else mixers.kinds()
+  return any(
+    refusal(kinds) is None for kinds in itertools.product(positioned, mixed)
+  )
 
 
 def illegal() -> list[Kinds]:
   """One model for each position and mixer that cannot go together."""
-  rest = (feedforwards.kinds()[0], blocks.kinds()[0])
+  rest = tuple(registry.kinds()[0] for registry in list(SLOTS.values())[2:])
   every = itertools.product(positions.kinds(), mixers.kinds())
-  return [(*k, *rest) for k in every if refusal((*k, *rest))]
+  return [(*kinds, *rest) for kinds in every if refusal(kinds)]
 
 
 def pairs(kinds: Kinds) -> set:
   """The pairs of kinds of two slots that a model holds."""
-  return set(itertools.combinations(zip(SLOTS, kinds), 2))
+  return {frozenset(p) for p in itertools.combinations(zip(SLOTS, kinds), 2)}
 
 
 def once(models: list[Kinds]) -> list[Kinds]:

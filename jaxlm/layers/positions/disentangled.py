@@ -123,8 +123,21 @@ class DisentangledPositions(Positions):
     return ctx.replace(shared={**(ctx.shared or {}), RELATIVE: made})
 
   def at_input(self, x, ctx):
-    """x [batch, length, width], plus absolute positions where asked for."""
-    return x + self.absolute(ctx) if self.biased_input else x
+    """x [batch, length, width], plus absolute positions where asked for.
+
+    Raises:
+      UserError: embeddings of another width than the model's.
+    """
+    if not self.biased_input:
+      return x
+    rows = self.absolute(ctx)
+    if rows.shape[-1] != x.shape[-1]:
+      raise errors.UserError(
+        "position 'disentangled' adds rows of the model's width "
+        f"{rows.shape[-1]} to embeddings of {x.shape[-1]} columns: set "
+        "biased_input=False, or take embeddings as wide as the model."
+      )
+    return x + rows
 
   def absolute(self, ctx):
     """Rows of the absolute table, [batch, length, width]."""
