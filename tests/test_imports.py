@@ -33,6 +33,7 @@ BELOW = {
 ACROSS = {
   ("heads", "norms"),  # a head builds the norm that its spec names
   ("mixers", "positions"),  # the base class of rotary positions
+  ("positions", "norms"),  # a table of positions builds its norm
 }
 
 

@@ -1,8 +1,11 @@
 """The benchmark of long rows runs, and its table holds every contender."""
 
+import pytest
+
 from benchmarks import long_convolution
 
 
+@pytest.mark.slow
 def test_quick_run_measures_every_contender(capsys):
   times = long_convolution.main(["--quick", "--width=16"])
   assert set(times) == {64, 128}

@@ -53,6 +53,7 @@ def test_the_picture_is_drawn(tmp_path):
   assert (tmp_path / "o.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_feedforwards_are_widened_to_the_parameters_wanted():
   config = architectures.config_of(
     "bert",

@@ -53,7 +53,9 @@ def refuses(folder, *words):
 
 def test_unknown_model_type(folder):
   folders.change(folder, lambda c: c.update(model_type="berd"))
-  refuses(folder, "'berd'", "Did you mean 'bert'?", "Known: bert, gpt2,")
+  refuses(
+    folder, "'berd'", "Did you mean 'bert'?", "Known: albert, bart, bert,"
+  )
 
 
 def test_no_folder(folder):

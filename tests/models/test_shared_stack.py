@@ -66,7 +66,12 @@ def test_what_is_kept():
 @pytest.mark.parametrize(
   "order, remat",
   # One loop; groups; a pair that repeats; what no loop can hold.
-  [("aaa", True), ("aabb", False), ("abab", True), ("aaba", True)],
+  [
+    ("aaa", True),
+    pytest.param("aabb", False, marks=pytest.mark.slow),
+    ("abab", True),
+    pytest.param("aaba", True, marks=pytest.mark.slow),
+  ],
 )
 def test_gradients_are_the_sums_of_unshared_ones(order, remat):
   """And the forward is that of copies."""

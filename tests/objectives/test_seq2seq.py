@@ -35,13 +35,18 @@ def case():
 def outcome(batch):
   model, params, _ = case()
   part = objectives.build(dict(kind="seq2seq"))
-  return part, part(model, params, batch, jax.random.key(0), train=False)
+  run = lambda params, batch: part(
+    model, params, batch, jax.random.key(0), train=False
+  )
+  return part, jax.jit(run)(params, batch)
 
 
 def test_the_loss_is_the_mean_over_target_tokens():
   model, params, batch = case()
   part, found = outcome(batch)
-  logits = np.asarray(model.apply(params, batch)["seq2seq_lm"], np.float64)
+  logits = np.asarray(
+    jax.jit(model.apply)(params, batch)["seq2seq_lm"], np.float64
+  )
   logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
   chosen = np.take_along_axis(logits, batch["targets"][..., None], -1)[..., 0]
   assert float(part.weights(batch)["seq2seq"]) == 10.0

@@ -152,6 +152,7 @@ def test_convolutions_do_not_depend_on_the_mesh():
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "implementation",
   ["triton:interpret", pytest.param(KERNELS[1], marks=pytest.mark.slow)],

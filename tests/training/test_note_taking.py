@@ -84,6 +84,7 @@ def make(**given):
   )
 
 
+@pytest.mark.slow
 def test_a_crashed_run_goes_on_to_the_same_notes(tmp_path):
   whole = loop.train(make(), tmp_path / "whole")
   with pytest.raises(Crash):

@@ -164,7 +164,8 @@ def test_the_optimizer_gets_the_loss_and_its_closures():
   assert got["value"] == got["same"] == history[0]["loss"]
   assert got["moved"] != got["same"]
   assert got["error"] < 1e-6
-  assert set(seen) == {"value", "obj_fn", "grad_fn", "schedule_step"}
+  given = {"value", "obj_fn", "grad_fn", "fisher_fn", "schedule_step"}
+  assert set(seen) == given
 
 
 def test_dropout_differs_by_step_and_microbatch_and_repeats_by_seed():

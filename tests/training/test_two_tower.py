@@ -42,6 +42,7 @@ def grouped(**given):
   return towers.make(sharing="gradient_disentangled", tx=tx, **given)
 
 
+@pytest.mark.slow
 def test_a_crashed_run_goes_on_to_the_same_bits(tmp_path):
   whole = loop.train(grouped(), tmp_path / "whole")
   with pytest.raises(Crash):
@@ -116,6 +117,7 @@ def test_sharded_equals_unsharded_samples_and_dropout_too():
   close(gradients(mesh=mesh), gradients())
 
 
+@pytest.mark.slow
 def test_microbatches_add_up_to_the_batch():
   """Up to the keys: so cold a sample is the likeliest, and nothing drops."""
   fixed = dict(temperature=1e-6, dropout=0.0)

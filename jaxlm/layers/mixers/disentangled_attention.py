@@ -10,8 +10,8 @@ from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.mixers import mixers
 from jaxlm.layers.mixers._attend import attend
-from jaxlm.layers.positions.disentangled import RELATIVE
 from jaxlm.layers.primitives import Initializer
+from jaxlm.layers.relative import RELATIVE
 from pallas_kernels.flash_attention import bias
 
 TERMS = ("c2p", "p2c")
