@@ -62,7 +62,18 @@ def shapes(name, variant):
   ]
 
 
-@pytest.mark.parametrize("name, variant", VARIANTS)
+@pytest.mark.parametrize(
+  "name, variant",
+  [
+    pytest.param(
+      *each,
+      marks=()
+      if each in PUBLISHED or each[1].startswith("tiny")
+      else pytest.mark.slow,
+    )
+    for each in VARIANTS
+  ],
+)
 def test_every_variant_has_shapes(name, variant):
   params = shapes(name, variant)
   count = paths.count(params)

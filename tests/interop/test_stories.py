@@ -11,6 +11,9 @@ import pytest
 from jaxlm import interop
 from jaxlm.models import assembly, generation
 
+# Eight seconds each, and of parts that are held against transformers too.
+pytestmark = pytest.mark.slow
+
 
 def spec(width, hidden, depth, heads, key_heads, vocab):
   """Llama: rotary positions, RMS norms, SwiGLU, shared keys and values."""

@@ -141,7 +141,26 @@ def train(tx, mesh, microbatches=1):
   return jax.device_get(state.params)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Those that are another kind's arithmetic, or none, are tried when there is
+# time.
+_LIKE_OTHERS = (
+  "accumulate",
+  "frozen",
+  "layer_decay",
+  "prior_decay",
+  "sam",
+  "sophia",
+  "stable_adamw",
+)
+
+
+@pytest.mark.parametrize(
+  "kind",
+  [
+    pytest.param(k, marks=pytest.mark.slow if k in _LIKE_OTHERS else ())
+    for k in KINDS
+  ],
+)
 def test_sharded_and_microbatched_are_the_whole(kind):
   tx = build(kind)
   alone = train(tx, sharding.make_mesh(devices=jax.devices()[:1]))

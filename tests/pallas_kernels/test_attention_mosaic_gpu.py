@@ -27,6 +27,8 @@ FAST = {
     _CASE(queries=100, keys=200),
     "float16",
   ),
+}
+SLOW = {
   "packed, causal, window, alibi, shared heads, NaN": (
     _CASE(
       queries=150,
@@ -41,8 +43,6 @@ FAST = {
     ),
     "bfloat16",
   ),
-}
-SLOW = {
   "plain, 128 channels, default tiles": (
     _CASE(queries=256, keys=256, head_dim=128, value_dim=128),
     "bfloat16",
