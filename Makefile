@@ -21,7 +21,7 @@ test-slow: $(VENV)/.ready
 # The oracle that we did not write: torch and transformers, in their own
 # environment. pip itself, because it knows the CPU build of torch.
 test-hf: .venv-hf/.ready
-	.venv-hf/bin/python -m pytest -q -m hf tests/hf
+	.venv-hf/bin/python -m pytest -q -m hf -n 2 tests/hf
 
 # Kernels and a sharded step compiled for TPUs and GPUs that are not there.
 # What cannot be installed here (compilers come for Linux) is told and skipped.
