@@ -184,9 +184,21 @@ def _unknown(key, node):
   return errors.unknown(f"{where} has no key", last, known)
 
 
+class _Dicts(ast.NodeTransformer):
+  """dict(kind='blocks') as {'kind': 'blocks'}, which is a literal."""
+
+  def visit_Call(self, node):
+    self.generic_visit(node)
+    named = isinstance(node.func, ast.Name) and node.func.id == "dict"
+    if not named or node.args or any(k.arg is None for k in node.keywords):
+      return node
+    keys = [ast.Constant(k.arg) for k in node.keywords]
+    return ast.Dict(keys, [k.value for k in node.keywords])
+
+
 def _literal(text: str):
   try:
-    return ast.literal_eval(text)
+    return ast.literal_eval(_Dicts().visit(ast.parse(text, mode="eval")))
   except (ValueError, SyntaxError):
     return {"true": True, "false": False}.get(text.lower(), text)
 
@@ -218,6 +230,12 @@ def _convert(key: str, text: str, old):
     value = ConfigDict(value) if fits else value
   else:
     fits = True
+  if not fits and isinstance(old, ConfigDict):
+    shown = ", ".join(f"{k}={v!r}" for k, v in old.to_dict().items())
+    raise errors.UserError(
+      f"config.{key} is dict({shown}); found {text!r}, expected another "
+      "dict(...)."
+    )
   if not fits:
     raise errors.UserError(
       f"config.{key} is {old!r}, a {type(old).__name__}; found {text!r}."

@@ -75,6 +75,14 @@ def test_override_sets_a_value_of_the_right_type(config, key, text, expected):
 
 
 @pytest.mark.parametrize(
+  "text", ["dict(kind='wsd', decay=0.2)", "{'kind': 'wsd', 'decay': 0.2}"]
+)
+def test_a_part_is_replaced_as_a_whole(config, text):
+  configuration.override(config, [("schedule", text)])
+  assert config.schedule.to_dict() == {"kind": "wsd", "decay": 0.2}
+
+
+@pytest.mark.parametrize(
   "key, text, message",
   [
     ("batchsize", "1", "has no key 'batchsize'. Did you mean 'batch_size'"),
@@ -84,6 +92,7 @@ def test_override_sets_a_value_of_the_right_type(config, key, text, expected):
     ("batch_size", "1.5", "found '1.5'"),
     ("tokenizer.lowercase", "maybe", "found 'maybe'"),
     ("seed.x", "1", "config.seed is a value"),
+    ("schedule", "fast", "config.schedule is dict.*'linear'.*'fast'"),
   ],
 )
 def test_bad_override_says_what_is_wrong(config, key, text, message):
