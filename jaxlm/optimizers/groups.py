@@ -30,13 +30,16 @@ _FIELDS = ("paths", "optimizer", "rate")
 def groups(
   learning_rate, groups: Mapping[str, Mapping]
 ) -> optax.GradientTransformationExtraArgs:
-  """Each parameter goes to the first group whose expression its path meets.
+  """Each parameter goes to the group whose expression its path meets.
+
+  A group with paths="" takes what no other does. Where several others meet a
+  parameter, the first by name has it: a config keeps no order of its keys.
 
   Args:
     learning_rate: a schedule or a number, of all groups.
     groups: name -> {paths: regular expression searched in the path,
       optimizer: a spec without learning rate, rate: times the learning rate,
-      1 where not given}, tried in this order; all parameters must be covered.
+      1 where not given}; all parameters must be covered.
 
   Raises:
     UserError: a group with another field or without these; when initialised,
@@ -45,6 +48,9 @@ def groups(
   rules, parts = [], {}
   for name, group in groups.items():
     _check(name, group)
+  in_turn = sorted(groups, key=lambda name: (not groups[name]["paths"], name))
+  for name in in_turn:
+    group = groups[name]
     rules.append((group["paths"], name))
     rate = _parts.scaled(learning_rate, group.get("rate", 1.0))
     parts[name] = optimizers.build(dict(group["optimizer"]), learning_rate=rate)

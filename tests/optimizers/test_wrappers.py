@@ -65,6 +65,23 @@ def test_groups_are_their_optimizers():
   same(found["top"], walk(alone, {"kernel": params["top"]["kernel"]}, grad))
 
 
+def test_the_order_of_groups_is_of_no_account():
+  """A config sorts its keys: 'rest' stands before 'words' there."""
+  params = {"table": draw(3, 2), "top": {"kernel": draw(3, 2)}}
+  grad = lambda p: jax.tree.map(lambda x: 2.0 * x, p)
+  words = dict(paths="table", optimizer=dict(kind="frozen"))
+  rest = dict(paths="", optimizer=dict(kind="adamw"))
+  first = walk(
+    build(kind="groups", groups=dict(words=words, rest=rest)), params, grad
+  )
+  last = walk(
+    build(kind="groups", groups=dict(rest=rest, words=words)), params, grad
+  )
+  same(first, last)
+  same(first["table"], params["table"])
+  assert jnp.abs(first["top"]["kernel"] - params["top"]["kernel"]).max() > 0.1
+
+
 def test_a_group_sees_the_gradient_by_its_own_parameters():
   params = {"a": jnp.float32([1.0, 2.0]), "b": jnp.float32([3.0, 4.0])}
   grad = jax.grad(lambda p: jnp.sum(p["a"] ** 2 * p["b"]))
@@ -87,9 +104,9 @@ def test_every_parameter_needs_a_group_and_every_group_one():
   with pytest.raises(UserError, match="No rule covers these parameters: top"):
     build(kind="groups", groups=some).init(params)
   rest = dict(paths="", optimizer=dict(kind="adamw"))
-  late = dict(rest=rest, low=some["low"])
-  with pytest.raises(UserError, match="groups.low: no parameter is left"):
-    build(kind="groups", groups=late).init(params)
+  none = dict(rest=rest, high=dict(some["low"], paths="high"))
+  with pytest.raises(UserError, match="groups.high: no parameter is left"):
+    build(kind="groups", groups=none).init(params)
   with pytest.raises(UserError, match="nearest.*'paths'|'paths'"):
     build(kind="groups", groups=dict(a=dict(path="", optimizer={})))
 
