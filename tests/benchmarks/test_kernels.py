@@ -8,6 +8,7 @@ from benchmarks import _kernel_cases as cases
 from benchmarks import kernels
 
 
+@pytest.mark.slow
 def test_quick_run_measures_what_this_device_can_do(tmp_path):
   report = kernels.main(
     ["--quick", "--only=packed,convolution", "--repeats=1", "--dtype=float32"]

@@ -100,6 +100,7 @@ def test_a_stripped_installation_is_told(tmp_path):
     corpus.collect(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_real_library(real_records):
   assert len(real_records) > corpus._FEWEST
   files = [r["file"] for r in real_records]

@@ -53,6 +53,7 @@ def test_majority():
   assert module_task.majority(train, test) == 0.5
 
 
+@pytest.mark.slow
 def test_real_task_has_many_classes(real_records):
   found = module_task.examples(corpus.split(real_records))
   labels = {e["label"] for e in found["train"]}

@@ -68,6 +68,7 @@ def test_pairs_leave_out_what_training_has_seen_and_repetitions():
   assert [p.real for p in made] == [SENTENCE]
 
 
+@pytest.mark.slow
 def test_real_pairs_hold_the_same_words(real_records):
   parts = corpus.split(real_records)
   made = preference.pairs(

@@ -145,8 +145,10 @@ def train(tx, mesh, microbatches=1):
 # time.
 _LIKE_OTHERS = (
   "accumulate",
+  "eight_bit",
   "frozen",
   "layer_decay",
+  "muon",
   "prior_decay",
   "sam",
   "sophia",

@@ -133,6 +133,7 @@ def test_losses_do_not_depend_on_the_implementation(name, implementation):
   np.testing.assert_allclose(losses(name, implementation), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "implementation",
   [pytest.param(KERNELS[0], marks=pytest.mark.slow), KERNELS[1]],
