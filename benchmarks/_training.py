@@ -22,7 +22,6 @@ class Curve:
 
   steps: list[int] = dataclasses.field(default_factory=list)
   losses: list[float] = dataclasses.field(default_factory=list)
-  seconds_per_step: float = 0.0
 
 
 class Runner:
@@ -67,24 +66,24 @@ class Runner:
     plan = self.plan
     return sharding.shard_batch(plan.task.batch_at(seed, step), plan.mesh)
 
-  def train(self, seed: int) -> Curve:
-    """Trains from fresh parameters; evaluation is not in the time."""
-    plan, args, curve = self.plan, self.args, Curve()
-    state = states.create(
-      plan.model,
-      plan.tx,
-      plan.task.batch_spec,
-      seed=seed,
-      mesh=plan.mesh,
+  def fresh(self, seed: int):
+    """A state with fresh parameters."""
+    plan = self.plan
+    return states.create(
+      plan.model, plan.tx, plan.task.batch_spec, seed=seed, mesh=plan.mesh
     )
-    times = []
+
+  def update(self, state, seed: int, number: int):
+    """The state after the step of this number."""
+    clock = Clock(np.int32(number), np.int32(number))
+    return self.step(state, self.batch(seed, number), clock)[0]
+
+  def train(self, seed: int) -> Curve:
+    """Trains from fresh parameters, and evaluates on the way."""
+    plan, args, curve = self.plan, self.args, Curve()
+    state = self.fresh(seed)
     for number in range(args.steps):
-      batch = self.batch(seed, number)
-      start = time.perf_counter()
-      clock = Clock(np.int32(number), np.int32(number))
-      state, metrics = self.step(state, batch, clock)
-      jax.block_until_ready(metrics)
-      times.append(time.perf_counter() - start)
+      state = self.update(state, seed, number)
       if (number + 1) % args.every == 0 or number + 1 == args.steps:
         found = evaluation.evaluate(
           self.evaluate,
@@ -96,8 +95,31 @@ class Runner:
         )
         curve.steps.append(number + 1)
         curve.losses.append(found["loss"])
-    curve.seconds_per_step = statistics.median(times)
     return curve
+
+
+def race(runners: dict[str, Runner], rounds: int, steps: int) -> dict:
+  """Seconds a step of each, side by side.
+
+  In each round every runner takes `steps` steps, one runner after the other,
+  so that what else the machine does falls on all.
+
+  Returns:
+    {name: [seconds of each round]}.
+  """
+  states_, found = {}, {name: [] for name in runners}
+  for name, runner in runners.items():  # warm
+    states_[name] = runner.update(runner.fresh(0), 0, 0)
+  for turn in range(rounds):
+    for name, runner in runners.items():
+      state = jax.block_until_ready(states_[name])
+      start = time.perf_counter()
+      for number in range(steps):
+        state = runner.update(state, 0, 1 + turn * steps + number)
+      jax.block_until_ready(state)
+      found[name].append((time.perf_counter() - start) / steps)
+      states_[name] = state
+  return found
 
 
 def tuned(config, prepared, args, rates) -> dict:
@@ -163,3 +185,15 @@ def unigram_entropy(task, batches: int) -> float:
   shares = np.array(list(counts.values()), np.float64)
   shares /= shares.sum()
   return float(-np.sum(shares * np.log(shares)))
+
+
+def ratios(result, first) -> list[float]:
+  """Times of one to those of another, round by round."""
+  return [a / b for a, b in zip(result["seconds"], first["seconds"])]
+
+
+def ratio_cell(result, first) -> str:
+  """Their median, least and most, for a table."""
+  found = sorted(ratios(result, first))
+  middle = statistics.median(found)
+  return f"{middle:.2f}x ({found[0]:.2f} to {found[-1]:.2f})"

@@ -111,8 +111,8 @@ def _off(size, wanted):
   return abs(size - wanted)
 
 
-def run(name: str, args, folder: pathlib.Path) -> dict:
-  """Trains one contender on all seeds, at the best of the rates."""
+def prepare(name: str, args, folder: pathlib.Path):
+  """The config of one contender, its data and its number of parameters."""
   config = config_of(name, args)
   prepared = datasets.build(config["data"]).prepare(
     tokenizer=config["tokenizer"],
@@ -123,6 +123,12 @@ def run(name: str, args, folder: pathlib.Path) -> dict:
   )
   vocab_size = prepared.facts["vocab_size"]
   config["model"], size = fitted(config["model"], args.parameters, vocab_size)
+  return config, prepared, size
+
+
+def run(name: str, args, folder: pathlib.Path) -> dict:
+  """Trains one contender on all seeds, at the best of the rates."""
+  config, prepared, size = prepare(name, args, folder)
   return dict(
     name=name,
     parameters=size,
@@ -131,13 +137,21 @@ def run(name: str, args, folder: pathlib.Path) -> dict:
   )
 
 
+def timed(results: list[dict], args, folder: pathlib.Path) -> None:
+  """Adds to each the `seconds` a step of every round of a race."""
+  runners = {}
+  for r in results:
+    config, prepared, _ = prepare(r["name"], args, folder)
+    runners[r["name"]] = _training.Runner(config, prepared, args)
+  found = _training.race(runners, args.rounds, args.round)
+  for r in results:
+    r["seconds"] = found[r["name"]]
+
+
 def table(results: list[dict], args) -> str:
   """One row a contender, in the order of loss at equal steps."""
   steps = results[0]["curves"][0]["steps"][-1]
-  seconds = {
-    r["name"]: statistics.median(c["seconds_per_step"] for c in r["curves"])
-    for r in results
-  }
+  seconds = {r["name"]: statistics.median(r["seconds"]) for r in results}
   least_flops = min(r["flops"] for r in results) * steps
   least_time = min(seconds.values()) * steps
   lines = [
@@ -179,6 +193,8 @@ def arguments(argv):
   parser.add_argument(
     "--rates", type=lambda s: [float(x) for x in s.split(",")], default=[2e-3]
   )
+  parser.add_argument("--rounds", type=int, default=7, help="of the race")
+  parser.add_argument("--round", type=int, default=10, help="steps of a round")
   parser.add_argument("--json", default="", help="where numbers are kept")
   return parser.parse_args(argv)
 
@@ -205,14 +221,18 @@ def main(argv=None) -> None:
       results.append(run(name, args, folder))
       if kept:
         kept.write_text(json.dumps(results))
+    raced = [r for r in results if r["name"] in wanted]
+    timed(raced, args, folder)
+  if kept:
+    kept.write_text(json.dumps(results))
   print(
     f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
     f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
     f"Python {platform.python_version()}; {args.steps} steps of {args.rows} x "
     f"{args.length} tokens, {args.seeds} seeds"
   )
-  print(table(results, args))
-  print(f"Entropy of single tokens: {results[0]['unigram']:.3f} nats.")
+  print(table(raced, args))
+  print(f"Entropy of single tokens: {raced[0]['unigram']:.3f} nats.")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
       --plot=docs/optimizers.png
 
 Each optimizer chooses among the same multiples of its usual rate by the loss
-of one seed, and runs the others at that rate. Times are of one run, one after
-the other, and told as ratios to AdamW's.
+of one seed, and runs the others at that rate. Then all race: rounds of steps,
+one optimizer after the other, told as ratios to AdamW's.
 """
 
 import argparse
@@ -37,7 +37,7 @@ CONTENDERS: dict[str, tuple[float, dict]] = {
   "adahessian": (3e-2, dict(kind="adahessian")),
   "adahessian, every 10": (3e-2, dict(kind="adahessian", interval=10)),
   "sam": (2e-3, dict(kind="sam", base=_ADAMW)),
-  "fsam": (2e-3, dict(kind="fsam", base=_ADAMW, keep=0.5, refresh=100)),
+  "fsam": (2e-3, dict(kind="fsam", base=_ADAMW, keep=0.5, refresh=50)),
   "galore": (1e-2, dict(kind="galore", rank=16, refresh=50)),
   "gradnormlorp": (1e-2, dict(kind="gradnormlorp", rank=16, refresh=50)),
 }
@@ -65,10 +65,9 @@ def config_of(spec: dict, args) -> dict:
   )
 
 
-def run(name: str, args, folder) -> dict:
-  """Trains one contender on all seeds, at the best of its rates."""
-  usual, spec = CONTENDERS[name]
-  config = config_of(spec, args)
+def prepare(name: str, args, folder):
+  """The config of one contender, and its data."""
+  config = config_of(CONTENDERS[name][1], args)
   prepared = datasets.build(config["data"]).prepare(
     tokenizer=config["tokenizer"],
     workdir=folder,
@@ -76,30 +75,43 @@ def run(name: str, args, folder) -> dict:
     seed=0,
     report=lambda line: None,
   )
-  rates = [usual * factor for factor in args.factors]
+  return config, prepared
+
+
+def run(name: str, args, folder) -> dict:
+  """Trains one contender on all seeds, at the best of its rates."""
+  config, prepared = prepare(name, args, folder)
+  rates = [CONTENDERS[name][0] * factor for factor in args.factors]
   return dict(name=name, **_training.tuned(config, prepared, args, rates))
+
+
+def timed(results: list[dict], args, folder) -> None:
+  """Adds to each the `seconds` a step of every round of a race."""
+  runners = {}
+  for r in results:
+    config, prepared = prepare(r["name"], args, folder)
+    config["optimizer"]["learning_rate"] = r["rate"]
+    runners[r["name"]] = _training.Runner(config, prepared, args)
+  found = _training.race(runners, args.rounds, args.round)
+  for r in results:
+    r["seconds"] = found[r["name"]]
 
 
 def table(results: list[dict]) -> str:
   """One row a contender; the first is what ratios are to."""
   first = results[0]
   steps = first["curves"][0]["steps"][-1]
-  seconds = {
-    r["name"]: statistics.median(c["seconds_per_step"] for c in r["curves"])
-    for r in results
-  }
-  base = seconds[first["name"]]
   lines = [
     "| optimizer | rate | step time | state, bytes | loss, equal steps | "
     "equal time |",
     "|---|---|---|---|---|---|",
   ]
   for r in results:
-    ratio = seconds[r["name"]] / base
+    ratio = statistics.median(_training.ratios(r, first))
     cells = [
       r["name"],
       f"{r['rate']:g}",
-      f"{ratio:.2f}x",
+      _training.ratio_cell(r, first),
       f"{r['state_bytes'] / first['state_bytes']:.2f}x",
       _training.cell(r, steps),
       # Not longer than its own run, where it is the faster.
@@ -117,13 +129,10 @@ def plot(results: list[dict], file: str) -> None:
   from matplotlib import pyplot
 
   steps = results[0]["curves"][0]["steps"][-1]
-  seconds = [
-    statistics.median(c["seconds_per_step"] for c in r["curves"])
-    for r in results
-  ]
+  slower = [statistics.median(_training.ratios(r, results[0])) for r in results]
   figure, axes = pyplot.subplots(figsize=(7, 0.36 * len(results) + 1.2))
   places = range(len(results))
-  budgets = [min(steps * seconds[0] / s, steps) for s in seconds]
+  budgets = [min(steps / ratio, steps) for ratio in slower]
   for label, marker, spent in (
     ("equal steps", "o", [steps] * len(results)),
     ("equal time", "s", budgets),
@@ -171,6 +180,9 @@ def arguments(argv):
     default=[1 / 3, 1.0, 3.0],
     help="of the usual rate",
   )
+  parser.add_argument("--rounds", type=int, default=5, help="of the race")
+  # As long as the longest interval at which an optimizer does more.
+  parser.add_argument("--round", type=int, default=50, help="steps of a round")
   parser.add_argument("--json", default="", help="where numbers are kept")
   parser.add_argument("--plot", default="", help="where the picture goes")
   return parser.parse_args(argv)
@@ -196,6 +208,10 @@ def main(argv=None) -> None:
       results.append(run(name, args, pathlib.Path(folder)))
       if kept:
         kept.write_text(json.dumps(results))
+    raced = [r for r in results if r["name"] in wanted]
+    timed(raced, args, pathlib.Path(folder))
+  if kept:
+    kept.write_text(json.dumps(results))
   print(
     f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
     f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
@@ -203,9 +219,9 @@ def main(argv=None) -> None:
     f"{args.rows} x {args.length} tokens, {args.seeds} seeds, rates times "
     f"{args.factors}"
   )
-  print(table(results))
+  print(table(raced))
   if args.plot:
-    plot(results, args.plot)
+    plot(raced, args.plot)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ from benchmarks import _training, architectures, optimizers
 
 
 def result(name, losses, seconds, **more):
-  curve = dict(steps=[10, 20], losses=losses, seconds_per_step=seconds)
-  return dict(name=name, rate=1e-3, curves=[curve, curve], **more)
+  curve = dict(steps=[10, 20], losses=losses)
+  times = [seconds, seconds]
+  return dict(
+    name=name, rate=1e-3, curves=[curve, curve], seconds=times, **more
+  )
 
 
 def test_losses_lie_on_the_line_between_evaluations():
@@ -26,7 +29,10 @@ def test_equal_time_stops_the_slower_run():
       result("slow", [4.0, 1.0], 2.0, state_bytes=50),
     ]
   )
-  assert "| slow | 0.001 | 2.00x | 0.50x | 1.000 ± 0.000 | 4.000" in table
+  assert (
+    "| slow | 0.001 | 2.00x (2.00 to 2.00) | 0.50x | 1.000 ± 0.000 | 4.000"
+    in table
+  )
 
 
 def test_equal_flops_stops_the_dearer_model():
@@ -74,6 +80,7 @@ def test_a_quick_run(tmp_path, capsys):
   )
   common = [f"--files={text}", "--steps=4", "--every=2", "--seeds=2"]
   common += ["--rows=4", "--vocabulary=200", "--batches=1"]
+  common += ["--rounds=1", "--round=1"]
   architectures.main([*common, "--names=bert", "--parameters=60000"])
   optimizers.main([*common, "--names=adamw;sophia", "--factors=1"])
   out = capsys.readouterr().out
