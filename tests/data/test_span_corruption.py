@@ -114,6 +114,8 @@ def test_every_split_is_as_likely():
     dict(density=0.5),
     dict(density=0.3, mean_span=1.0),
     dict(mean_span=9.0),
+    dict(mean_span=9.0, free_ends=True),
+    dict(density=0.5, free_ends=True),
   ],
 )
 def test_the_text_is_put_together_again(fields):
@@ -132,7 +134,7 @@ def test_the_text_is_put_together_again(fields):
     assert source.pop() == target.pop() == 3  # EOS, or SEP in its place
     assert len(target) == noise + spans
     assert len(source) == count - noise + (spans if noise else 0)
-    assert target[0] == FIRST
+    assert not noise or target[0] == FIRST
     hidden = {}
     for token in target:
       if token > FIRST - 12:
@@ -143,7 +145,49 @@ def test_the_text_is_put_together_again(fields):
     assert sorted(hidden, reverse=True) == [FIRST - i for i in range(spans)]
     rebuilt = [t for s in source for t in hidden.get(s, [s])]
     assert rebuilt == tokens[row, :count].tolist()
-    assert noise == 0 or (source[0] <= FIRST - 12 and source[-1] > FIRST - 12)
+    if noise and not part.free_ends:
+      assert source[0] <= FIRST - 12 < source[-1]
+
+
+def masks(rows, text, **fields):
+  """Which of `text` tokens are hidden, bool [rows, text]."""
+  distinct = np.arange(5, 5 + text)  # so that what is shown tells its place
+  spec = dict(kind="span_corruption", **fields)
+  part = corruptions.build(spec)
+  width = part.text_length(LENGTH)
+  row = np.zeros((rows, width), np.int32)
+  row[:, :text] = distinct
+  made = {"tokens": row, "segments": (row > 0).astype(np.int32)}
+  made = {k: tf.constant(v) for k, v in made.items()}
+  shown = part.bind(Numbers(VOCAB), LENGTH)(made, keys_of(rows))["inputs"]
+  shown = shown.numpy()
+  return ~(shown[:, :, None] == distinct).any(axis=1)
+
+
+def test_a_single_span_is_a_suffix_unless_ends_are_free():
+  """20 tokens, 3 of them hidden in one span: 18 places."""
+  fields = dict(mean_span=9.0)
+  assert _lengths.counts(20, 0.15, 9.0) == (3, 1)
+  hidden = masks(50, 20, **fields)
+  assert (hidden == (np.arange(20) >= 17)).all()
+  hidden = masks(2000, 20, free_ends=True, **fields)
+  assert (hidden.sum(1) == 3).all()
+  places = np.bincount(hidden.argmax(1), minlength=18)
+  assert len(places) == 18
+  assert scipy.stats.chisquare(places).pvalue > 1e-4
+
+
+def test_free_ends_are_uniform_over_all_masks_of_as_many_spans():
+  """6 tokens, 3 hidden in 2 spans: 2 ways to cut them, 6 to lay them."""
+  fields = dict(density=0.5, mean_span=1.5)
+  assert _lengths.counts(6, 0.5, 1.5) == (3, 2)
+  hidden = masks(3000, 6, free_ends=True, **fields)
+  found = collections.Counter(map(tuple, hidden.tolist()))
+  runs = lambda m: sum(b and not a for a, b in zip((False, *m), m))
+  every = itertools.product([False, True], repeat=6)
+  ways = [m for m in every if sum(m) == 3 and runs(m) == 2]
+  assert set(found) == set(ways) and len(ways) == 12
+  assert scipy.stats.chisquare(list(found.values())).pvalue > 1e-4
 
 
 def test_a_full_row_is_full_and_the_decoder_is_one_token_behind():

@@ -7,10 +7,10 @@ Raffel et al., arXiv:1910.10683; counts as in their code, rounded half to even.
 def counts(length: int, density: float, mean: float) -> tuple[int, int]:
   """(noise tokens, spans) of a text of some tokens.
 
-  One token cannot be split: it stays, and is one span of none.
+  One token cannot be split: it stays.
   """
   if length < 2:
-    return 0, length
+    return 0, 0
   noise = min(max(round(length * density), 1), length - 1)
   return noise, min(max(round(noise / mean), 1), length - noise)
 

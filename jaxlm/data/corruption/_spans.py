@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxlm.data._tensorflow import tf
-from jaxlm.data.corruption import _lengths, _rows, _threefry
+from jaxlm.data.corruption import _lengths, _sides, _threefry
 
 _KEPT, _NOISE = range(2)  # streams of random numbers of a row
 
@@ -22,6 +22,7 @@ def bind(spec, *, length, sentinels, eos, start, pad):
     [_lengths.counts(n, spec.density, spec.mean_span) for n in range(text + 1)],
     np.int32,
   )
+  most = int(table[:, 1].max())
   sentinels = tf.constant(np.asarray(sentinels, np.int32))
 
   def apply(rows, keys):
@@ -30,25 +31,21 @@ def bind(spec, *, length, sentinels, eos, start, pad):
     real = segments > 0
     count = tf.reduce_sum(tf.cast(real, tf.int32), axis=1)
     noise, spans = tf.unstack(tf.gather(table, count), axis=1)
-    most = int(table[:, 1].max())
-    kept = parts(keys, _KEPT, count - noise, spans, text, most)
+    split = free_ends if spec.free_ends else parts
+    kept = split(keys, _KEPT, count - noise, spans, text, most)
     taken = parts(keys, _NOISE, noise, spans, text, most)
     hidden = mask(kept, taken, text) & real
-    shown = ~hidden & real
-    inputs, source = _closed(tokens, hidden, shown, sentinels, eos, pad, length)
-    targets, reals = _closed(tokens, shown, hidden, sentinels, eos, pad, target)
-    first = tf.fill([tf.shape(targets)[0], 1], start)
-    before = tf.concat([first, targets[:, :-1]], axis=1)
-    return {
-      "inputs": inputs,
-      "segments": source,
-      "positions": _rows.positions(source),
-      "decoder_inputs": tf.where(reals > 0, before, pad),
-      "decoder_segments": reals,
-      "decoder_positions": _rows.positions(reals),
-      "targets": targets,
-      "weights": tf.cast(reals, tf.float32),
-    }
+
+    def side(shown, length):
+      ids, size = marked(tokens, hidden, shown, sentinels, pad, length)
+      return _sides.closed(ids, size, eos, count > 0)
+
+    return _sides.features(
+      *side(~hidden & real, length),
+      *side(hidden, target),
+      start=start,
+      pad=pad,
+    )
 
   return apply
 
@@ -79,6 +76,16 @@ def parts(keys, stream, total, count, longest: int, most: int):
   return tf.concat([tf.zeros_like(total), cuts, total], axis=1)
 
 
+def free_ends(keys, stream, total, count, longest: int, most: int):
+  """Like `parts`, for texts that may begin or end with a span.
+
+  Uniform over all ways to lay the kept tokens around `count` spans: one part
+  more than spans, of which the first and the last may be empty.
+  """
+  borders = parts(keys, stream, total + 2, count + 1, longest + 2, most + 1)
+  return tf.concat([borders[:, :1], borders[:, 1 : most + 1] - 1], axis=1)
+
+
 def mask(kept, taken, length: int):
   """bool [batch, length]: kept and taken parts in turn, kept ones first.
 
@@ -93,28 +100,18 @@ def mask(kept, taken, length: int):
   return tf.reduce_any(inside, axis=2)
 
 
-def _closed(tokens, replaced, kept, sentinels, eos, pad, length: int):
-  """Each run of `replaced` as one sentinel, then EOS, then padding.
+def marked(tokens, hidden, shown, sentinels, pad: int, length: int):
+  """The tokens shown, and a sentinel where each run of hidden ones begins.
 
   Returns:
-    ids and segments, int32 [batch, length].
+    ids int32 [batch, length] and their number, int32 [batch].
   """
-  before = tf.pad(replaced[:, :-1], [[0, 0], [1, 0]])
-  opens = replaced & ~before
+  before = tf.pad(hidden[:, :-1], [[0, 0], [1, 0]])
+  opens = hidden & ~before
   turn = tf.cumsum(tf.cast(opens, tf.int32), axis=1) - 1
-  ids = tf.where(opens, tf.gather(sentinels, tf.maximum(turn, 0)), tokens)
-  stays = kept | opens
-  place = tf.cumsum(tf.cast(stays, tf.int32), axis=1)
-  size = place[:, -1:] + tf.cast(place[:, -1:] > 0, tf.int32)
-  batch = tf.shape(tokens)[0]
-  row = tf.range(batch)[:, None] * (length + 1)
-  # What is left out goes to one place behind the row.
-  where = row + tf.where(stays, place - 1, length)
-  flat = tf.fill([batch * (length + 1)], pad)
-  flat = tf.tensor_scatter_nd_update(
-    flat, tf.reshape(where, [-1, 1]), tf.reshape(ids, [-1])
-  )
-  ids = tf.reshape(flat, [batch, length + 1])[:, :length]
-  here = tf.range(length)[None, :]
-  ids = tf.where(here == size - 1, eos, ids)
-  return ids, tf.cast(here < size, tf.int32)
+  marks = tf.gather(sentinels, tf.maximum(turn, 0))
+  # Each place of the text is two: room for a sentinel, and the token.
+  flat = [tf.shape(tokens)[0], 2 * tokens.shape[1]]
+  values = tf.reshape(tf.stack([marks, tokens], axis=2), flat)
+  stays = tf.reshape(tf.stack([opens, shown], axis=2), flat)
+  return _sides.compact(values, stays, length, pad)

@@ -7,7 +7,7 @@ a row holds just so much text that its inputs are full.
 import dataclasses
 
 from jaxlm.data._roles import SENTINEL
-from jaxlm.data.corruption import _lengths, corruptions
+from jaxlm.data.corruption import _lengths, _seq2seq, corruptions
 from jaxlm.errors import UserError
 
 
@@ -17,19 +17,26 @@ class SpanCorruption:
   """inputs `a <0> d <1> EOS` and targets `<0> b c <1> e EOS` of `a b c d e`.
 
   Lengths of texts and spans are drawn uniformly over all ways to split the
-  tokens; the text begins with kept tokens and ends with a span. One text a
-  row: take the arrangement `stream`, or one document a row.
+  tokens; the text begins with kept tokens and ends with a span. So a row of
+  one span (long spans, short rows) hides its end and nothing else, as a prefix
+  language model does: `free_ends` lays spans anywhere. (The original's
+  `random_roll` turns the mask around instead, which may cut a span in two and
+  make a row too long.) One text a row: take the arrangement `stream`, or one
+  document a row.
 
   Attributes:
     density: share of tokens that are taken out.
     mean_span: their number over the number of spans.
     start: role of the token that the decoder reads first: "pad" as T5, or
       "eos" as BART.
+    free_ends: a text may begin with a span or end with kept tokens; uniform
+      over all masks of as many spans.
   """
 
   density: float = 0.15
   mean_span: float = 3.0
   start: str = "pad"
+  free_ends: bool = False
   single_segment = True
 
   def __post_init__(self):
@@ -67,16 +74,7 @@ class SpanCorruption:
 
   def features(self, length: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of one row."""
-    source = ((length,), "int32")
-    target = ((self.target_length(length),), "int32")
-    return {
-      "inputs": source,
-      "decoder_inputs": target,
-      "decoder_segments": target,
-      "decoder_positions": target,
-      "targets": target,
-      "weights": (target[0], "float32"),
-    }
+    return _seq2seq.features(length, self.target_length(length))
 
   def bind(self, tokenizer, length: int):
     """`apply(rows, keys) -> features`, TensorFlow ops.
@@ -97,7 +95,7 @@ class SpanCorruption:
       self,
       length=length,
       sentinels=sentinels,
-      eos=tokenizer.special_ids.get("eos", tokenizer.special_ids.get("sep")),
+      eos=_seq2seq.end_of_text(tokenizer, "span_corruption"),
       start=tokenizer.id_of(self.start),
       pad=tokenizer.pad_id,
     )
@@ -112,10 +110,5 @@ def _sentinels(tokenizer, spans: int) -> list[int]:
       f"has {held} sentinels ({SENTINEL.format(0)} ...): set "
       f"config.tokenizer.sentinels={max(spans, 100)}, or make rows shorter or "
       "spans longer."
-    )
-  if not {"eos", "sep"} & set(tokenizer.special_ids):
-    raise UserError(
-      "data.corruption 'span_corruption' closes texts with EOS, and the "
-      "tokenizer has neither EOS nor SEP."
     )
   return found
