@@ -13,9 +13,14 @@ import numpy as np
 
 from pallas_kernels import _dispatch, _spaces
 from pallas_kernels.dynamic_convolution import triton as convolution_triton
+from pallas_kernels.fft_convolution import api as long_api
+from pallas_kernels.fft_convolution import triton as long_triton
 from pallas_kernels.flash_attention import api
 from pallas_kernels.flash_attention.mosaic_tpu import tiles as attention_tpu
 from pallas_kernels.flash_attention.triton import blocks as attention_triton
+from pallas_kernels.linear_attention import api as linear_api
+from pallas_kernels.linear_attention import mosaic_tpu as linear_tpu
+from pallas_kernels.linear_attention import triton as linear_triton
 from pallas_kernels.testing import cases
 
 _MEAN_DOCUMENT = 120  # tokens, of packed rows
@@ -84,11 +89,12 @@ def add_arguments(parser) -> None:
   add("--heads", type=int, default=12)
   add("--head-dim", type=int, default=64)
   add("--segments", action="store_true", help="packed rows")
-  add("--causal", action="store_true", help="attention: hide later keys")
+  add("--causal", action="store_true", help="hide what comes later")
   add("--window", type=int, help="attention: keys seen to each side")
   add("--dropout", type=float, default=0.0, help="attention: rate")
   add("--term", choices=sorted(cases.BIASES), help="attention: a bias")
-  add("--width", type=int, default=9, help="convolution: taps")
+  add("--width", type=int, default=9, help="dynamic convolution: taps")
+  add("--features", type=int, default=128, help="linear attention: of a map")
 
 
 def make(options, implementation: str, fast_memory: int) -> Problem:
@@ -109,8 +115,7 @@ def make(options, implementation: str, fast_memory: int) -> Problem:
       f"no tiles to try for {options.op} by '{implementation}'; for {known}"
     )
   groups = space(options.head_dim, options.dtype, fast_memory)
-  build = _attention if options.op == "flash_attention" else _convolution
-  case, blocks, make = build(options, implementation)
+  case, blocks, make = _BUILD[options.op](options, implementation)
   return Problem(
     case, implementation, dataclasses.asdict(blocks), tuple(groups), make
   )
@@ -175,6 +180,48 @@ def _convolution(options, implementation):
     jnp.dtype(options.dtype), options.head_dim, options.width
   )
   return case, blocks, make
+
+
+def _linear(options, implementation):
+  make = functools.partial(
+    cases.linear,
+    dtype=options.dtype,
+    batch=options.batch,
+    length=options.length,
+    heads=options.heads,
+    features=options.features,
+    head_dim=options.head_dim,
+    causal=options.causal,
+    segments=options.segments,
+  )
+  inputs, rest, _ = make("reference")[1]
+  case = linear_api.case_of(
+    inputs["value"], causal=options.causal, segments=rest.get("segments")
+  )
+  if implementation == "mosaic_tpu":
+    return case, linear_tpu.Tiles(), make
+  return case, linear_triton.default_blocks(inputs.values()), make
+
+
+def _long(options, implementation):
+  make = functools.partial(
+    cases.long_convolution,
+    dtype=options.dtype,
+    batch=options.batch,
+    length=options.length,
+    channels=options.heads * options.head_dim,
+    causal=options.causal,
+  )
+  inputs, _, _ = make("reference")[1]
+  return long_api.case_of(inputs["x"]), long_triton.Blocks(), make
+
+
+_BUILD = {
+  "flash_attention": _attention,
+  "dynamic_convolution": _convolution,
+  "linear_attention": _linear,
+  "fft_convolution": _long,
+}
 
 
 @contextlib.contextmanager

@@ -42,6 +42,9 @@ def spaces() -> dict[tuple[str, str], Callable]:
     ("flash_attention", "triton"): _attention_triton,
     ("flash_attention", "mosaic_tpu"): _attention_tpu,
     ("dynamic_convolution", "triton"): _convolution_triton,
+    ("linear_attention", "triton"): _linear_triton,
+    ("linear_attention", "mosaic_tpu"): _linear_tpu,
+    ("fft_convolution", "triton"): _long_triton,
   }
 
 
@@ -151,6 +154,62 @@ def _convolution_triton(head_dim, dtype, fast_memory) -> list[Group]:
       (32, 64),
       "backward_warps",
     ),
+  ]
+
+
+def _linear_triton(head_dim, dtype, fast_memory) -> list[Group]:
+  del dtype, fast_memory  # registers are what is short: spills are refused
+  widest = max(16, 1 << (head_dim - 1).bit_length())
+  launches = itertools.product((16, 32, 64), (32, 64, 128), (64, 128), (4, 8))
+  return [
+    Group(
+      "product",
+      ("linear_attention",),
+      tuple(
+        dict(chunk=chunk, columns=columns, depth=depth, warps=warps)
+        for chunk, columns, depth, warps in launches
+        if columns <= widest
+      ),
+      lambda choice: (
+        choice["chunk"]
+        * min(choice["columns"], widest)
+        / (32 * choice["warps"])
+      ),
+      lambda choice: None,
+    )
+  ]
+
+
+def _linear_tpu(head_dim, dtype, fast_memory) -> list[Group]:
+  del dtype, fast_memory
+  return [
+    Group(
+      "product",
+      ("linear_attention",),
+      tuple(
+        dict(chunk=chunk, heads=heads)
+        for chunk, heads in itertools.product((128, 256, 512), (1, 2, 4, 8))
+      ),
+      lambda choice: choice["chunk"] * head_dim,
+      lambda choice: None,
+      # Heads of a step share what a step costs, and run the same bundles.
+      lambda choice: choice["heads"] != 4,
+    )
+  ]
+
+
+def _long_triton(head_dim, dtype, fast_memory) -> list[Group]:
+  del head_dim, dtype, fast_memory
+  return [
+    Group(
+      "all",
+      ("fft_convolution",),
+      tuple(dict(batch=rows) for rows in (4, 8, 16, 32, 64)),
+      lambda choice: 1.0,
+      lambda choice: None,
+      # A program's rows share the filter, and run the same instructions.
+      lambda choice: True,
+    )
   ]
 
 

@@ -90,15 +90,16 @@ def linear_attention(
         f"linear_attention 'triton' keeps its state in registers: "
         f"{x.shape[-1]} features or channels are more than 128"
       )
-  static = _Static(causal, epsilon, blocks or _blocks(arrays), interpret)
+  static = _Static(causal, epsilon, blocks or default_blocks(arrays), interpret)
   return gradients.attend(_product, "triton", static, *arrays, segments)
 
 
-def _blocks(arrays):
+def default_blocks(arrays) -> Blocks:
   """The largest that spill no register, found by compiling for an H200.
 
   Chunks of 64, which Hopper's widest products want, spill in every dtype.
   """
+  arrays = tuple(arrays)
   if all(x.dtype.itemsize == 2 for x in arrays):
     return Blocks()
   wide = max(x.shape[-1] for x in arrays) > 64
