@@ -14,6 +14,7 @@ import numpy as np
 from jaxlm import files
 from jaxlm.data._seqio import seqio, tf
 from jaxlm.data.corruption import _threefry
+from jaxlm.data.tasks import COPY_DTYPE, copies_of
 from jaxlm.data.vocabularies import SeqioVocabulary
 
 _DECODED = {
@@ -147,6 +148,19 @@ def count_epochs(dataset):
   return dataset.scan(start, step)
 
 
+def copied(copies: int) -> Callable:
+  """A preprocessor that makes rows of each row, numbered by `copy`."""
+
+  @_as_it_is
+  def several(example):
+    numbers = tf.data.Dataset.range(copies)
+    return numbers.map(
+      _as_it_is(lambda copy: example | {"copy": tf.cast(copy, tf.uint16)})
+    )
+
+  return lambda dataset: dataset.flat_map(several)
+
+
 def seqio_task(cache, corruption, tokenizer, length: int, seed: int = 0):
   """The seqio Task of a cache and a corruption, registered once by its hash.
 
@@ -160,13 +174,18 @@ def seqio_task(cache, corruption, tokenizer, length: int, seed: int = 0):
     return seqio.TaskRegistry.get(name)
   split = next(iter(cache.manifest["splits"]))
   signature = cache.arrays(split)
+  preprocessors = [count_epochs]
+  copies = copies_of(corruption, length)
+  if copies > 1:
+    signature = signature | {"copy": (np.dtype(COPY_DTYPE), ())}
+    preprocessors.append(copied(copies))
   corrupt = Corrupt(corruption.bind(tokenizer, length), signature, seed)
   outputs = corrupt.batch.get_concrete_function().structured_outputs
   features = {k: _feature(k, v, tokenizer) for k, v in outputs.items()}
   return seqio.TaskRegistry.add(
     name,
     source=RowSource(cache),
-    preprocessors=[count_epochs, corrupt],
+    preprocessors=[*preprocessors, corrupt],
     output_features=features,
   )
 

@@ -48,6 +48,35 @@ def rows_of_step(
   return indices, epochs
 
 
+def copies_of_step(
+  seed: int,
+  step: int,
+  batch_size: int,
+  rows: int,
+  copies: int = 1,
+  together: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The same where every row comes in several copies.
+
+  Args:
+    seed, step, batch_size: as of `rows_of_step`.
+    rows: rows before copying.
+    copies: copies of each.
+    together: all copies of a row next to each other in one batch, whose size
+      they divide; else all copies of all rows are shuffled alike.
+
+  Returns:
+    (indices, epochs, copy), int64 [B] each; copies count from 0.
+  """
+  if together:
+    indices, epochs = rows_of_step(seed, step, batch_size // copies, rows)
+    copy = np.tile(np.arange(copies, dtype=np.int64), len(indices))
+    return np.repeat(indices, copies), np.repeat(epochs, copies), copy
+  entries, epochs = rows_of_step(seed, step, batch_size, rows * copies)
+  indices, copy = np.divmod(entries, copies)
+  return indices, epochs, copy
+
+
 @functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
 def permutation(seed: int, epoch: int, rows: int) -> np.ndarray:
   """The order of one epoch, int64 [rows], read-only."""

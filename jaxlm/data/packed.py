@@ -149,7 +149,12 @@ class Packed:
         evaluation=True,
         **common,
       )
-    return Prepared(tokenizer, train, held_out, self._facts(tokenizer, cache))
+    facts = self._facts(tokenizer, cache)
+    copies = tasks.copies_of(training, self.length)
+    if copies > 1:
+      facts["copies_of_a_row"] = copies
+      facts["rows_with_copies"] = train.rows
+    return Prepared(tokenizer, train, held_out, facts)
 
   def build(
     self,

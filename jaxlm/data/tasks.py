@@ -15,6 +15,7 @@ from jaxlm.errors import UserError
 from jaxlm.types import Task
 
 EVALUATION_SEED = 0  # masks of held-out rows never change
+COPY_DTYPE = np.uint16
 
 
 def make(
@@ -42,14 +43,20 @@ def make(
       s is s modulo the steps that hold every row once, and the last of them
       is filled up with padding rows of weight 0.
 
+  A corruption that makes `copies` of a row multiplies the rows of the Task.
+
   Returns:
     A Task whose `batch_at(seed, step, shard=(0, 1))` gives numpy arrays.
 
   Raises:
     UserError: fewer rows than one training batch takes; a corruption that
-      needs rows of another width.
+      needs rows of another width, or whose copies do not divide the batch.
   """
+  copies = copies_of(corruption, length)
+  together = getattr(corruption, "keep_copies_together", True)
   _check(cache, split, corruption, batch_size, length, evaluation)
+  if together and not evaluation:
+    _check_copies(copies, batch_size)
   # The preprocessing of the seqio Task, on batches: the import takes seconds.
   from jaxlm.data._pipeline import seqio_task, signed
 
@@ -58,33 +65,42 @@ def make(
   outputs = corrupt.get_concrete_function().structured_outputs
   rows = cache.rows(split)
 
-  def corrupted(seed, gathered, indices, epochs):
+  def corrupted(seed, gathered, indices, epochs, copy):
+    if copies > 1:
+      gathered["copy"] = copy.astype(COPY_DTYPE)
     out = corrupt(
       gathered, np.int64(signed(seed)), np.asarray(indices, np.int64), epochs
     )
     return {key: value.numpy() for key, value in out.items()}
 
   def training_batch(seed, step, shard=(0, 1)):
-    indices, epochs = order.rows_of_step(seed, step, batch_size, rows)
+    drawn = order.copies_of_step(seed, step, batch_size, rows, copies, together)
     part = order.shard_slice(batch_size, shard)
-    gathered = cache.gather(split, indices[part])
-    return corrupted(seed, gathered, indices[part], epochs[part])
+    indices, epochs, copy = (numbers[part] for numbers in drawn)
+    gathered = cache.gather(split, indices)
+    return corrupted(seed, gathered, indices, epochs, copy)
 
   def evaluation_batch(seed, step, shard=(0, 1)):
     del seed
-    indices = evaluation_rows(step, batch_size, rows)
-    indices = indices[order.shard_slice(batch_size, shard)]
+    entries = evaluation_rows(step, batch_size, rows * copies)
+    entries = entries[order.shard_slice(batch_size, shard)]
+    indices, copy = np.divmod(entries, copies)
     gathered = cache.gather(split, np.maximum(indices, 0))
     _blank(gathered, indices < 0, tokenizer.pad_id or 0)
     epochs = np.zeros(len(indices), np.int64)
-    return corrupted(EVALUATION_SEED, gathered, indices, epochs)
+    return corrupted(EVALUATION_SEED, gathered, indices, epochs, copy)
 
   return Task(
     name=name,
     batch_spec=_batch_spec(outputs, batch_size),
     batch_at=evaluation_batch if evaluation else training_batch,
-    rows=rows,
+    rows=rows * copies,
   )
+
+
+def copies_of(corruption, length: int) -> int:
+  """Rows of a batch that a corruption makes of one row of the cache."""
+  return corruption.copies(length) if hasattr(corruption, "copies") else 1
 
 
 def evaluation_rows(step: int, batch_size: int, rows: int) -> np.ndarray:
@@ -109,8 +125,19 @@ def _batch_spec(outputs, batch_size) -> dict[str, Any]:
   }
 
 
+def _check_copies(copies, batch_size) -> None:
+  if batch_size % copies:
+    below = batch_size - batch_size % copies
+    fits = [str(n) for n in (below, below + copies) if n]
+    raise UserError(
+      f"config.batch_size is {batch_size}, and data.corruption makes {copies} "
+      "copies of every row, which belong in one update: take "
+      f"{' or '.join(fits)}, or set data.corruption.keep_copies_together=False."
+    )
+
+
 def _check(cache, split, corruption, batch_size, length, evaluation) -> None:
-  rows = cache.rows(split)
+  rows = cache.rows(split) * copies_of(corruption, length)
   if rows < batch_size and not evaluation:
     raise UserError(
       f"The {split} data makes {rows} rows of {length} tokens, fewer than one "

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from jaxlm.data._tensorflow import tf
-from jaxlm.data.corruption import _counts, _threefry, corruptions
+from jaxlm.data.corruption import _counts, _threefry, _units, corruptions
 from jaxlm.errors import UserError
 from tests.data import fakes
 
@@ -21,17 +21,13 @@ SPECS = [
   ),
   dict(kind="masking", unit=dict(kind="span"), count="ceil"),
   dict(kind="masking", rate=0.6, unit=dict(kind="span", p=0.3, longest=4)),
+  dict(kind="masking", rate=0.1, predict_rate=0.4),
+  dict(kind="masking", unit=dict(kind="ngram"), boundaries=3),
   dict(kind="causal"),
   dict(kind="none"),
 ]
 NAMES = [" ".join(map(str, s.values())) for s in SPECS]
 LENGTH = 48
-
-
-def test_every_kind_is_tested():
-  """Those of encoder-decoders in files of their own."""
-  others = {"span_corruption"}
-  assert {s["kind"] for s in SPECS} | others == set(corruptions.kinds())
 
 
 def corrupt(
@@ -112,7 +108,7 @@ def test_invariants(spec):
   if "predict_ids" in out:
     weights = out["predict_weights"] > 0
     places = out["predict_positions"]
-    if corruption.predict_rate is None:
+    if corruption.predicted >= corruption.rate:
       assert np.array_equal(restored(out), clean)
     assert not np.take_along_axis(special, places, 1)[weights].any()
     ids = np.take_along_axis(clean, places, 1)
@@ -160,7 +156,8 @@ def test_degenerate_rows(spec, length):
   out = corrupt(spec, {"tokens": tokens, "segments": segments}, length=length)
   if "predict_weights" in out:
     assert out["predict_weights"][:2].sum() == 0  # nothing to select
-    if spec.get("unit", {}).get("kind") != "whole_word":
+    # A word may be longer than what is to be hidden.
+    if spec.get("unit", {}).get("kind") not in ("whole_word", "ngram"):
       assert (out["predict_weights"][2:].sum(axis=1) >= 1).all()
 
 
@@ -377,8 +374,7 @@ def span_rows(batch, words=40):
 
 
 def test_span_lengths_golden():
-  spec = dict(kind="masking", unit=dict(kind="span"))
-  chances = corruptions.build(spec).span_lengths
+  chances = _units.span_lengths(0.2, 10)
   want = [0.22406, 0.17925, 0.14340, 0.11472, 0.09177]
   want += [0.07342, 0.05874, 0.04699, 0.03759, 0.03007]
   assert chances == pytest.approx(want, abs=5e-6)
@@ -411,7 +407,7 @@ def test_spans_are_spanberts():
   out = corrupt(spec, span_rows(1500), length=42)
   hidden = (out["inputs"] == 4)[:, 1:-1]
   assert (hidden.sum(axis=1) == 10).all()
-  chances = corruptions.build(spec).span_lengths
+  chances = _units.span_lengths(0.2, 10)
   rng = np.random.default_rng(0)
   want = np.array([sequential_spans(40, 10, chances, rng) for _ in range(1500)])
   tables = [
@@ -492,7 +488,9 @@ def test_sentence_features_pass_through():
     (dict(rate=0), "lies above 0"),
     (dict(rate=1.5), "rate is 1.5"),
     (dict(rate="15%"), "a share such as 0.15"),
-    (dict(predict_rate=0.3), "arXiv:2202.08005"),
+    (dict(predict_rate=1.3), "predict_rate is 1.3"),
+    (dict(boundaries=-1), "or 0 for none"),
+    (dict(unit=dict(kind="ngram", longest=0)), "at least 1"),
     (dict(mask=0.9), "sum to 1, not 1.1"),
     (dict(count="exactly"), "Did you mean 'exact'"),
     (dict(unit=dict(kind="whole_words")), "Did you mean 'whole_word'"),

@@ -10,12 +10,15 @@ A corruption is a frozen dataclass with
   single_segment: present and true where a row must hold one text alone.
   text_length(length) -> tokens that a row holds, for a batch of that length
     (one more where targets are shifted).
+  copies(length), keep_copies_together: where present, how many rows of a batch
+    a row of the cache becomes, and whether they stay in one batch.
   features(length) -> {key: (shape, dtype name)} of one row, besides those
     that all share (`segments`, `positions`, ...).
   bind(tokenizer, length) -> apply(rows, keys) -> {key: tensor [batch, ...]}
 
 where `rows` holds `tokens` and `segments`, int32 [batch, text_length(length)],
-and `keys` the two uint32 [batch] words of `_threefry.row_keys`.
+and `copy`, int32 [batch], where there are copies, and `keys` the two uint32
+[batch] words of `_threefry.row_keys`.
 Only `bind` imports TensorFlow (5 s), inside modules that start with "_".
 """
 

@@ -40,3 +40,29 @@ def fractions(rate: float, length: int) -> np.ndarray:
   """float32 [length + 1]: the chance that `unbiased` takes one more."""
   exact = np.round(rate * np.arange(length + 1, dtype=np.float64), 9)
   return (exact - np.floor(exact)).astype(np.float32)
+
+
+def copies(rate: float, predicted: float, length: int, count: str) -> int:
+  """Rows that hide `rate` each, to predict `predicted` together.
+
+  Wettig et al., arXiv:2202.08005, section 5: ceil(k_p / k_c) of a full row.
+  """
+  if predicted <= rate:
+    return 1
+  hidden, told = (
+    max(1, int(table(share, length, count)[length]))
+    for share in (rate, predicted)
+  )
+  return -(-told // hidden)
+
+
+def most_of_copy(
+  rate: float, predicted: float, length: int, count: str, copies: int
+) -> int:
+  """The most tokens that one of these copies hides: `share_of_copy`."""
+  extra = int(count == "unbiased")
+  hidden, told = (
+    np.clip(table(share, length, count) + extra, 1, length)
+    for share in (rate, predicted)
+  )
+  return int(np.maximum(hidden, -(-told // copies)).max())

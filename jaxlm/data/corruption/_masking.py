@@ -3,10 +3,14 @@
 import numpy as np
 
 from jaxlm.data._tensorflow import tf
-from jaxlm.data.corruption import _counts, _rows, _select, _threefry
-
-# Streams of random numbers of a row; each is used once.
-_RANKS, _MIX, _REPLACEMENTS, _LENGTHS, _ROUNDING = range(5)
+from jaxlm.data.corruption import (
+  _boundaries,
+  _copies,
+  _counts,
+  _rows,
+  _selectors,
+  _threefry,
+)
 
 
 def bind(masking, tokenizer, length: int):
@@ -16,82 +20,85 @@ def bind(masking, tokenizer, length: int):
   if unk is not None:
     allowed[unk] = True  # a word like others, as in BERT
   allowed = tf.constant(allowed)
-  word_starts = tf.constant(np.asarray(tokenizer.word_starts, bool))
-  replace = _replacer(masking, tokenizer)
+  most, most_told = masking.most(length)
+  unit = _selectors.bind(masking, tokenizer, most)
+  replace = _replacer(masking, tokenizer, unit)
   rates = (masking.rate, masking.predicted)
-  most = [_counts.most(r, length, masking.count) for r in rates]
+  part = masking.predicted > masking.rate
 
   def apply(rows, keys):
     tokens = rows["tokens"][:, :length]
     tokens = tf.ensure_shape(tokens, [None, length])
     segments = tf.ensure_shape(rows["segments"][:, :length], [None, length])
     selectable = tf.gather(allowed, tokens) & (segments > 0)
-    ranks = _threefry.ranks(keys, _RANKS, length)
-    wanted = [_wanted(masking, r, selectable, segments, keys) for r in rates]
-    score, found = _scored(
-      masking, tokens, segments, selectable, ranks, wanted[0], keys, word_starts
+    seen = _selectors.Rows(
+      segments,
+      selectable,
+      unit.starts(tokens, segments, selectable, keys),
+      _threefry.ranks(keys, _selectors.RANKS, length),
     )
+    hide, tell = (_wanted(masking, r, seen, keys) for r in rates)
+    if part:
+      copy = rows.get("copy", tf.zeros_like(hide))
+      selected, tell = _copies.part(
+        masking, seen, unit, copy, hide, tell, keys, masking.copies(length)
+      )
+      score, found = _marked(selected, seen)
+      keys = _copies.keys_of(keys, copy)
+    else:
+      score, found = _scored(seen, unit, hide, keys)
     # Corrupted tokens in random order, so that predicting fewer is a prefix.
-    _, order = tf.math.top_k(score, k=most[0])
+    _, order = tf.math.top_k(score, k=most)
     corrupted, valid = _ascending(order, found, length)
-    inputs = replace(tokens, segments, corrupted, valid, keys)
+    inputs = replace(tokens, seen, corrupted, valid, keys)
     places, counts = _ascending(
-      order[:, : most[1]], tf.minimum(wanted[1], found), length
+      order[:, :most_told], tf.minimum(tell, found), length
     )
     places = tf.where(counts, places, 0)
     ids = tf.gather(tokens, places, batch_dims=1)
-    return {
+    out = {
       "inputs": inputs,
       "predict_positions": places,
       "predict_ids": tf.where(counts, ids, 0),
       "predict_weights": tf.cast(counts, tf.float32),
-    } | _rows.common(rows, length)
+    }
+    if masking.boundaries:
+      ones = tf.ones_like(corrupted)
+      hidden = _put(tf.zeros_like(tokens), corrupted, ones) > 0
+      out |= _boundaries.features(
+        hidden, seen, places, counts, masking.boundaries
+      )
+    return out | _rows.common(rows, length)
 
   return apply
 
 
-def _wanted(masking, rate, selectable, segments, keys):
+def _wanted(masking, rate, rows, keys):
   """int32 [batch]: how many tokens to take of each row."""
-  length = selectable.shape[1]
-  available = tf.reduce_sum(tf.cast(selectable, tf.int32), axis=1)
+  length = rows.selectable.shape[1]
+  available = tf.reduce_sum(tf.cast(rows.selectable, tf.int32), axis=1)
   counted = available
   if masking.count == "total":
-    counted = tf.reduce_sum(tf.cast(segments > 0, tf.int32), axis=1)
+    counted = tf.reduce_sum(tf.cast(rows.segments > 0, tf.int32), axis=1)
   wanted = tf.gather(_counts.table(rate, length, masking.count), counted)
   if masking.count == "unbiased":
     chance = tf.gather(_counts.fractions(rate, length), counted)
-    draw = _threefry.uniform(keys, _ROUNDING, 1)[:, 0]
+    draw = _threefry.uniform(keys, _selectors.ROUNDING, 1)[:, 0]
     wanted += tf.cast(draw < chance, tf.int32)
   return tf.minimum(tf.maximum(wanted, 1), available)
 
 
-def _scored(
-  masking, tokens, segments, selectable, ranks, wanted, keys, word_starts
-):
+def _scored(rows, unit, count, keys):
   """Scores and a count: the tokens with the highest scores are corrupted."""
-  if masking.unit["kind"] == "uniform":
-    return tf.where(selectable, ranks, -1), wanted
-  selected = _selected(
-    masking, tokens, segments, selectable, ranks, wanted, keys, word_starts
-  )
+  if unit.select is None:
+    return tf.where(rows.selectable, rows.ranks, -1), count
+  return _marked(unit.select(rows, rows.selectable, count, keys), rows)
+
+
+def _marked(selected, rows):
+  """The same of tokens that are selected, bool [batch, length]."""
   found = tf.reduce_sum(tf.cast(selected, tf.int32), axis=1)
-  return tf.where(selected, ranks, -1), found
-
-
-def _selected(
-  masking, tokens, segments, selectable, ranks, wanted, keys, word_starts
-):
-  """bool [batch, length], by words or spans."""
-  starts = _rows.units(selectable, tf.gather(word_starts, tokens), segments)
-  if masking.unit["kind"] == "whole_word":
-    return _select.whole_word(selectable, starts, ranks, wanted)
-  turns = _counts.most(masking.rate, tokens.shape[1], masking.count)
-  draws = _threefry.uniform(keys, _LENGTHS, turns)
-  below = tf.constant(masking.span_lengths.cumsum()[:-1].astype(np.float32))
-  lengths = 1 + tf.reduce_sum(
-    tf.cast(draws[:, :, None] >= below, tf.int32), axis=2
-  )
-  return _select.spans(selectable, starts, segments, ranks, lengths, wanted)
+  return tf.where(selected, rows.ranks, -1), found
 
 
 def _ascending(places, found, length):
@@ -103,25 +110,18 @@ def _ascending(places, found, length):
   return tf.sort(tf.where(valid, places, length), axis=1), valid
 
 
-def _replacer(masking, tokenizer):
-  """`(tokens, segments, places, valid, keys) -> inputs`."""
+def _replacer(masking, tokenizer, unit):
+  """`(tokens, rows, places, valid, keys) -> inputs`."""
   mask_id = tokenizer.mask_id if masking.mask > 0 else 0
   pool = tf.constant(np.asarray(tokenizer.random_pool, np.int32))
-  per_span = masking.unit["kind"] == "span"
 
-  def replace(tokens, segments, places, valid, keys):
+  def replace(tokens, rows, places, valid, keys):
     count, length = places.shape[1], tokens.shape[1]
-    draw = _threefry.uniform(keys, _MIX, count)
-    if per_span:  # one draw for a run of neighbours, as SpanBERT has it
-      inside = tf.minimum(places, length - 1)
-      segment = tf.gather(segments, inside, batch_dims=1)
-      follows = (places[:, 1:] == places[:, :-1] + 1) & ~_rows.changes(segment)[
-        :, 1:
-      ]
-      run = tf.cumsum(tf.pad(tf.cast(~follows, tf.int32), [[0, 0], [1, 0]]), 1)
-      draw = tf.gather(draw, run, batch_dims=1)
+    draw = _threefry.uniform(keys, _selectors.MIX, count)
+    if unit.together:
+      draw = tf.gather(draw, _groups(unit.together(rows), places), batch_dims=1)
     random = tf.gather(
-      pool, _threefry.below(keys, _REPLACEMENTS, count, len(pool))
+      pool, _threefry.below(keys, _selectors.REPLACEMENTS, count, len(pool))
     )
     kept = tf.gather(tokens, tf.minimum(places, length - 1), batch_dims=1)
     new = tf.where(draw < masking.mask + masking.random, random, kept)
@@ -129,6 +129,14 @@ def _replacer(masking, tokenizer):
     return _put(tokens, places, tf.where(valid, new, 0))
 
   return replace
+
+
+def _groups(numbers, places):
+  """int32 [batch, count]: neighbours among the places of one number."""
+  inside = tf.minimum(places, numbers.shape[1] - 1)
+  changed = _rows.changes(tf.gather(numbers, inside, batch_dims=1))
+  follows = (places[:, 1:] == places[:, :-1] + 1) & ~changed[:, 1:]
+  return tf.cumsum(tf.pad(tf.cast(~follows, tf.int32), [[0, 0], [1, 0]]), 1)
 
 
 def _put(tokens, places, new):

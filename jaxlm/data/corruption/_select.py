@@ -65,7 +65,6 @@ def spans(selectable, starts, segments, ranks, lengths, count):
     lengths: int32 [batch, turns], words of each span; turns >= count.
     count: int32 [batch].
   """
-  length = selectable.shape[1]
   word = tf.cumsum(tf.cast(starts, tf.int32), axis=1)
   run = tf.cumsum(tf.cast(_run_starts(selectable, segments), tf.int32), axis=1)
 
@@ -102,8 +101,65 @@ def spans(selectable, starts, segments, ranks, lengths, count):
   kept = size - (found - count)
   place = tf.cumsum(tf.cast(of_last, tf.int32), axis=1)
   chosen = (turns < _LAST) & (~of_last | (place <= kept[:, None]))
-  del length
   return chosen
+
+
+def ngrams(rows, sizes, places, window: int):
+  """DeBERTa's n-grams of words, one in each window from left to right.
+
+  He et al., arXiv:2006.03654 and its released code: a window holds `window`
+  words for each word of its n-gram, which lies anywhere in it. An n-gram ends
+  with its segment.
+
+  Args:
+    rows: `_selectors.Rows`.
+    sizes: int32 [batch, turns], words of each n-gram.
+    places: float32 [batch, turns], where in its window it lies, on [0, 1).
+    window: windows hold so many words for each word of their n-gram.
+
+  Returns:
+    bool [batch, length]; how many are marked is left to chance.
+  """
+  starts = tf.cast(rows.starts, tf.int32)
+  word = tf.cumsum(starts, axis=1) - 1
+  words = tf.reduce_sum(starts, axis=1)
+  run = tf.cumsum(
+    tf.cast(_run_starts(rows.selectable, rows.segments), tf.int32), axis=1
+  )
+
+  def more(turn, offset, marked):
+    del turn, marked
+    return tf.reduce_any(offset < words)
+
+  def add(turn, offset, marked):
+    room = tf.minimum(sizes[:, turn] * window, words - offset)
+    place = tf.cast(places[:, turn] * tf.cast(room, tf.float32), tf.int32)
+    first = offset + tf.minimum(place, room - 1)  # a product may round up
+    last = first + sizes[:, turn]
+    at_first = rows.starts & (word == first[:, None])
+    here = tf.reduce_sum(tf.where(at_first, run, 0), axis=1)
+    inside = (word >= first[:, None]) & (word < last[:, None])
+    inside &= rows.selectable & (run == here[:, None])
+    open_ = (offset < words)[:, None]
+    return turn + 1, tf.maximum(offset + room, last), marked | inside & open_
+
+  start = (tf.constant(0), tf.zeros_like(words), tf.zeros_like(rows.starts))
+  turns = sizes.shape[1]
+  return tf.while_loop(more, add, start, maximum_iterations=turns)[2]
+
+
+def from_the_left(chosen, starts, count):
+  """The first of the chosen words that `count` tokens have room for.
+
+  The released code of `ngrams` stops behind the word that reaches the count;
+  here it is left out, so that a row never has more.
+  """
+  length = chosen.shape[1]
+  reach = tf.cumsum(tf.cast(chosen, tf.int32), axis=1)
+  here = tf.broadcast_to(tf.range(length)[None, :], tf.shape(reach))
+  start = _rows.running_max(tf.where(starts, here, 0))
+  before = tf.gather(reach, start, batch_dims=1)  # with the word's first token
+  return chosen & (before - 1 + _word_sizes(chosen, starts) <= count[:, None])
 
 
 def _run_starts(selectable, segments):

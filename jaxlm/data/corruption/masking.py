@@ -1,7 +1,8 @@
 """Masked language modelling: hide some tokens, predict them.
 
 Devlin et al., arXiv:1810.04805; whole words; SpanBERT's spans, Joshi et al.,
-arXiv:1907.10529; corruption and prediction rates apart, Wettig et al.,
+arXiv:1907.10529; DeBERTa's n-grams; PMI's collocations, Levine et al.,
+arXiv:2010.01825; corruption and prediction rates apart, Wettig et al.,
 arXiv:2202.08005. Masks are dynamic: another one at every visit.
 """
 
@@ -9,29 +10,39 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from jaxlm.data.corruption import _counts, corruptions
+from jaxlm.data.corruption import _counts, _units, corruptions
 from jaxlm.errors import UserError, unknown
 
-_UNITS = {"uniform": {}, "whole_word": {}, "span": {"p": 0.2, "longest": 10}}
 
-
-@corruptions.register("masking", paper="arXiv:1810.04805, arXiv:2202.08005")
+@corruptions.register(
+  "masking", paper="arXiv:1810.04805, arXiv:2202.08005", example={"rate": 0.4}
+)
 @dataclasses.dataclass(frozen=True)
 class Masking:
   """Hides a share of the tokens that are not special.
 
+  Where more is predicted than hidden, a row of text becomes several rows of a
+  batch, its copies: each hides another part, and together they predict what
+  `predict_rate` says (Wettig et al., section 5). They share one permutation
+  of the tokens, whose next part each of them takes.
+
   Attributes:
     rate: share of tokens that are corrupted.
-    predict_rate: share that is predicted, of the corrupted ones; None: all.
-    unit: what is hidden together: dict(kind="uniform"), "whole_word", or
-      "span" with `p` and `longest` of its geometric length in words.
+    predict_rate: share that is predicted: of the corrupted ones, or, above
+      `rate`, by copies together; None: all that are corrupted.
+    unit: what is hidden together: dict(kind="uniform"), "whole_word", "span"
+      with `p` and `longest` of its geometric length in words, "ngram" with
+      `longest`, or "pmi" with the `vocabulary` that `jaxlm pmi` writes.
     mask, random, keep: shares of the corrupted tokens that become [MASK],
       another token, or stay; they sum to 1. Drawn per token, for spans per
-      run of neighbours.
+      run of neighbours, for PMI per unit.
     count: how many that is: "exact", "total", "ceil" or "unbiased"
       (`_counts`).
+    keep_copies_together: all copies of a row in one update.
+    fill_last: the last copy hides as much as the others, and predicts what
+      is left; else it hides only that.
+    boundaries: where above 0, batches tell what surrounds each hidden span,
+      for its first so many tokens (`span_boundary`).
   """
 
   rate: float = 0.15
@@ -43,39 +54,58 @@ class Masking:
   random: float = 0.1
   keep: float = 0.1
   count: str = "exact"
+  keep_copies_together: bool = True
+  fill_last: bool = False
+  boundaries: int = 0
 
   def __post_init__(self):
     _check_rates(self.rate, self.predict_rate)
     _check_mix(self.mask, self.random, self.keep)
     if self.count not in _counts.COUNTS:
       raise unknown("data.corruption has no count", self.count, _counts.COUNTS)
-    object.__setattr__(self, "unit", _checked_unit(self.unit))
+    if isinstance(self.boundaries, bool) or self.boundaries < 0:
+      raise UserError(
+        f"data.corruption.boundaries is {self.boundaries!r}; it is the number "
+        "of tokens of a span, such as 20, or 0 for none."
+      )
+    object.__setattr__(self, "unit", _units.checked(self.unit))
 
   @property
   def predicted(self) -> float:
     """The share that is predicted."""
     return self.rate if self.predict_rate is None else self.predict_rate
 
-  @property
-  def span_lengths(self) -> np.ndarray:
-    """float64 [longest], the chance of a span of 1, 2, ... words."""
-    p, longest = self.unit["p"], self.unit["longest"]
-    chances = p * (1 - p) ** np.arange(longest)
-    return chances / chances.sum()
+  def copies(self, length: int) -> int:
+    """Rows of a batch that a full row of text becomes, one where it stays."""
+    rates = (self.rate, self.predicted)
+    return _counts.copies(*rates, length, self.count)
 
   def text_length(self, length: int) -> int:
     """As many as the model reads."""
     return length
 
+  def most(self, length: int) -> tuple[int, int]:
+    """The most tokens of a row that are hidden and that are predicted."""
+    rates = (self.rate, self.predicted)
+    if self.predicted > self.rate:
+      copies = self.copies(length)
+      return (_counts.most_of_copy(*rates, length, self.count, copies),) * 2
+    return tuple(_counts.most(r, length, self.count) for r in rates)
+
   def features(self, length: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of one row."""
-    most = _counts.most(self.predicted, length, self.count)
-    return {
+    _, most = self.most(length)
+    made = {
       "inputs": ((length,), "int32"),
       "predict_positions": ((most,), "int32"),
       "predict_ids": ((most,), "int32"),
       "predict_weights": ((most,), "float32"),
     }
+    if self.boundaries:
+      made["boundary_positions"] = ((most, 2), "int32")
+      made["boundary_offsets"] = ((most,), "int32")
+      made["boundary_weights"] = ((most,), "float32")
+    return made
 
   def bind(self, tokenizer, length: int):
     """`apply(rows, keys) -> features`, TensorFlow ops.
@@ -107,13 +137,6 @@ def _check_rates(rate, predict_rate) -> None:
         f"data.corruption.{name} is {value}; a share lies above 0 and up to "
         "1. A row without masks is dict(kind='none')."
       )
-  if predict_rate is not None and predict_rate > rate:
-    raise UserError(
-      f"data.corruption.predict_rate is {predict_rate}, above the rate of "
-      f"{rate}: one row can only predict what it hides. More takes copies of "
-      "the row with disjoint masks (Wettig et al., arXiv:2202.08005, section "
-      "5), which 'masking' does not make; raise data.corruption.rate."
-    )
 
 
 def _check_mix(mask, random, keep) -> None:
@@ -123,26 +146,3 @@ def _check_mix(mask, random, keep) -> None:
       f"data.corruption mask, random and keep are {mask}, {random} and "
       f"{keep}; they are shares and sum to 1, not {sum(shares):g}."
     )
-
-
-def _checked_unit(unit) -> dict[str, Any]:
-  if not isinstance(unit, Mapping) or "kind" not in unit:
-    raise UserError(
-      f"data.corruption.unit is {unit!r}; give dict(kind=...) with one of "
-      f"{', '.join(sorted(_UNITS))}."
-    )
-  kind = unit["kind"]
-  if kind not in _UNITS:
-    raise unknown("data.corruption.unit has no kind", kind, _UNITS)
-  for name in unit:
-    if name != "kind" and name not in _UNITS[kind]:
-      raise unknown(
-        f"data.corruption.unit '{kind}' takes no", name, _UNITS[kind]
-      )
-  full = {"kind": kind} | _UNITS[kind] | dict(unit)
-  if kind == "span" and not (0 < full["p"] < 1 and full["longest"] >= 1):
-    raise UserError(
-      f"data.corruption.unit has p {full['p']} and longest "
-      f"{full['longest']}; p lies between 0 and 1, longest is at least 1."
-    )
-  return full
