@@ -36,3 +36,26 @@ class NumberTokenizer:
     if b is not None:
       ids, types = [*ids, *b, 3], types + [1] * (len(b) + 1)
     return ids, types
+
+
+class SentinelTokenizer(NumberTokenizer):
+  """With <extra_id_0> ... from the last id down, and prefixes [A], [B], [C]."""
+
+  sentinels = 12
+
+  def __init__(self, vocab_size=80):
+    super().__init__(vocab_size)
+    self.first_sentinel = vocab_size - 1
+    self.last_sentinel = vocab_size - self.sentinels
+    self.random_pool = np.arange(5, self.last_sentinel - 3)
+
+  def token_to_id(self, token):
+    if token in ("[A]", "[B]", "[C]"):
+      return self.last_sentinel - 3 + "ABC".index(token[1])
+    if not token.startswith("<extra_id_"):
+      return None
+    place = int(token.removeprefix("<extra_id_").removesuffix(">"))
+    return self.first_sentinel - place if place < self.sentinels else None
+
+  def id_of(self, role):
+    return self.special_ids[role]

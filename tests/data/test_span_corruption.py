@@ -17,17 +17,6 @@ LENGTH, VOCAB = 32, 80
 FIRST = VOCAB - 1  # the first sentinel
 
 
-class Numbers(fakes.NumberTokenizer):
-  """With sentinels <extra_id_0> ... from the last id down."""
-
-  def token_to_id(self, token):
-    place = int(token.removeprefix("<extra_id_").removesuffix(">"))
-    return self.vocab_size - 1 - place if place < 12 else None
-
-  def id_of(self, role):
-    return self.special_ids[role]
-
-
 def keys_of(batch, seed=0):
   number = lambda x: tf.constant(x, tf.int64)
   return _threefry.row_keys(
@@ -48,7 +37,7 @@ def corrupt(counts, seed=0, **fields):
     "tokens": tf.constant(tokens, tf.int32),
     "segments": tf.constant(real.astype(np.int32)),
   }
-  apply = part.bind(Numbers(VOCAB), LENGTH)
+  apply = part.bind(fakes.SentinelTokenizer(VOCAB), LENGTH)
   out = apply(rows, keys_of(len(counts), seed))
   return part, tokens, {k: v.numpy() for k, v in out.items()}
 
@@ -159,8 +148,8 @@ def masks(rows, text, **fields):
   row[:, :text] = distinct
   made = {"tokens": row, "segments": (row > 0).astype(np.int32)}
   made = {k: tf.constant(v) for k, v in made.items()}
-  shown = part.bind(Numbers(VOCAB), LENGTH)(made, keys_of(rows))["inputs"]
-  shown = shown.numpy()
+  apply = part.bind(fakes.SentinelTokenizer(VOCAB), LENGTH)
+  shown = apply(made, keys_of(rows))["inputs"].numpy()
   return ~(shown[:, :, None] == distinct).any(axis=1)
 
 
@@ -231,7 +220,7 @@ def test_rows_change_with_their_seed_and_not_with_their_batch():
 def test_wrong_settings_are_told(fields, words):
   with pytest.raises(UserError, match=words):
     corruptions.build(dict(kind="span_corruption", **fields)).bind(
-      Numbers(VOCAB), LENGTH
+      fakes.SentinelTokenizer(VOCAB), LENGTH
     )
 
 

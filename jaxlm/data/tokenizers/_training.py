@@ -53,6 +53,8 @@ class Trained:
       scripts that write vowels so.
     normalization: Unicode form, "nfc", "nfkc" or "none".
     template: special tokens and brackets of "bert", "roberta", "gpt2" or "t5".
+    extra: special tokens of one's own, such as the prefixes of UL2; they
+      count in `vocab_size`, in front of the sentinels.
     sentinels: tokens <extra_id_0>, <extra_id_1> ... that stand for spans, the
       first with the last id of the vocabulary, as in T5; they count in
       `vocab_size`.
@@ -66,6 +68,7 @@ class Trained:
   strip_accents: bool = False
   normalization: str = "nfc"
   template: str = "bert"
+  extra: Sequence[str] = ()
   sentinels: int = 0
   sample_lines: int = 1_000_000
   sample_characters: int = 50_000_000
@@ -81,9 +84,10 @@ class Trained:
     if self.strip_accents:
       _normalizing.refuse_if_vowels_are_lost(lines)
     pieces = dataclasses.replace(
-      self, vocab_size=self.vocab_size - self.sentinels
+      self, vocab_size=self.vocab_size - self.sentinels - len(self.extra)
     )
-    text = with_sentinels(pieces._fit(lines), self.sentinels)
+    text = with_extra(pieces._fit(lines), self.extra)
+    text = with_sentinels(text, self.sentinels)
     facts = {
       "trained": {**dataclasses.asdict(self), "seed": seed, "counts": counts}
     }
@@ -106,16 +110,32 @@ class Trained:
       value = getattr(self, field)
       if value not in known:
         raise errors.unknown(f"tokenizer.{field} cannot be", value, known)
-    if not 0 <= self.sentinels < self.vocab_size:
+    if isinstance(self.extra, str) or not all(self.extra):
+      raise errors.UserError(
+        f"tokenizer.extra is {self.extra!r}; expected a tuple of tokens, such "
+        "as ('[NLU]',)."
+      )
+    if not 0 <= self.sentinels < self.vocab_size - len(self.extra):
       raise errors.UserError(
         f"tokenizer.sentinels is {self.sentinels}; it is at least 0 and below "
-        f"tokenizer.vocab_size, {self.vocab_size}."
+        f"tokenizer.vocab_size, {self.vocab_size}, less tokenizer.extra."
       )
     for field in ("vocab_size", "sample_lines", "sample_characters"):
       if getattr(self, field) < 1:
         raise errors.UserError(
           f"tokenizer.{field} should be positive, found {getattr(self, field)}."
         )
+
+
+def with_extra(text: str, tokens: Sequence[str]) -> str:
+  """A tokenizer.json with special tokens behind its pieces."""
+  if not tokens:
+    return text
+  made = library.Tokenizer.from_str(text)
+  made.add_special_tokens(
+    [library.AddedToken(token, special=True) for token in tokens]
+  )
+  return made.to_str()
 
 
 def with_sentinels(text: str, count: int) -> str:
