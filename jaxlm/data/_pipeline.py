@@ -14,7 +14,7 @@ import numpy as np
 from jaxlm import files
 from jaxlm.data._seqio import seqio, tf
 from jaxlm.data.corruption import _threefry
-from jaxlm.data.tasks import COPY_DTYPE, copies_of
+from jaxlm.data.tasks import COPY_DTYPE, copies_of, files_of
 from jaxlm.data.vocabularies import SeqioVocabulary
 
 _DECODED = {
@@ -167,8 +167,9 @@ def seqio_task(cache, corruption, tokenizer, length: int, seed: int = 0):
   `task.get_dataset(split=..., num_epochs=...)` gives the examples of the
   cache's rows, masked anew in each epoch.
   """
+  read = files_of(corruption)
   name = "jaxlm_" + files.digest(
-    [cache.sha256, str(cache.folder), repr(corruption), length, seed]
+    [cache.sha256, str(cache.folder), repr(corruption), read, length, seed]
   )
   if name in seqio.TaskRegistry.names():
     return seqio.TaskRegistry.get(name)

@@ -154,6 +154,8 @@ class Packed:
     if copies > 1:
       facts["copies_of_a_row"] = copies
       facts["rows_with_copies"] = train.rows
+    if read := tasks.files_of(training):
+      facts["corruption_files"] = read
     return Prepared(tokenizer, train, held_out, facts)
 
   def build(

@@ -103,6 +103,11 @@ def copies_of(corruption, length: int) -> int:
   return corruption.copies(length) if hasattr(corruption, "copies") else 1
 
 
+def files_of(corruption) -> dict[str, str]:
+  """path -> sha256 of what a corruption reads beside the rows."""
+  return corruption.files() if hasattr(corruption, "files") else {}
+
+
 def evaluation_rows(step: int, batch_size: int, rows: int) -> np.ndarray:
   """int64 [batch]: rows in their order, -1 where the last batch has none."""
   first = step % -(-rows // batch_size) * batch_size

@@ -12,6 +12,7 @@ A corruption is a frozen dataclass with
     (one more where targets are shifted).
   copies(length), keep_copies_together: where present, how many rows of a batch
     a row of the cache becomes, and whether they stay in one batch.
+  files() -> {path: sha256}: where present, what is read beside the rows.
   features(length) -> {key: (shape, dtype name)} of one row, besides those
     that all share (`segments`, `positions`, ...).
   bind(tokenizer, length) -> apply(rows, keys) -> {key: tensor [batch, ...]}

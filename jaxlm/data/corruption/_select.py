@@ -22,7 +22,7 @@ def whole_word(selectable, starts, ranks, count):
   length = selectable.shape[1]
   here = tf.broadcast_to(tf.range(length)[None, :], tf.shape(ranks))
   start = _rows.running_max(tf.where(starts, here, 0))
-  sizes = _word_sizes(selectable, starts)
+  sizes = word_sizes(selectable, starts)
   keys = tf.gather(ranks, start, batch_dims=1)  # one rank for a word
   _, order = tf.math.top_k(tf.where(selectable, keys, -1), k=length)
   size = tf.gather(sizes, order, batch_dims=1)
@@ -66,7 +66,7 @@ def spans(selectable, starts, segments, ranks, lengths, count):
     count: int32 [batch].
   """
   word = tf.cumsum(tf.cast(starts, tf.int32), axis=1)
-  run = tf.cumsum(tf.cast(_run_starts(selectable, segments), tf.int32), axis=1)
+  run = tf.cumsum(tf.cast(run_starts(selectable, segments), tf.int32), axis=1)
 
   def more(turn, turns, found):
     del turn, turns
@@ -124,7 +124,7 @@ def ngrams(rows, sizes, places, window: int):
   word = tf.cumsum(starts, axis=1) - 1
   words = tf.reduce_sum(starts, axis=1)
   run = tf.cumsum(
-    tf.cast(_run_starts(rows.selectable, rows.segments), tf.int32), axis=1
+    tf.cast(run_starts(rows.selectable, rows.segments), tf.int32), axis=1
   )
 
   def more(turn, offset, marked):
@@ -159,16 +159,16 @@ def from_the_left(chosen, starts, count):
   here = tf.broadcast_to(tf.range(length)[None, :], tf.shape(reach))
   start = _rows.running_max(tf.where(starts, here, 0))
   before = tf.gather(reach, start, batch_dims=1)  # with the word's first token
-  return chosen & (before - 1 + _word_sizes(chosen, starts) <= count[:, None])
+  return chosen & (before - 1 + word_sizes(chosen, starts) <= count[:, None])
 
 
-def _run_starts(selectable, segments):
+def run_starts(selectable, segments):
   """Where stretches of selectable tokens of one segment begin."""
   before = tf.pad(selectable[:, :-1], [[0, 0], [1, 0]])
   return selectable & (~before | _rows.changes(segments))
 
 
-def _word_sizes(selectable, starts):
+def word_sizes(selectable, starts):
   """int32 [batch, length]: tokens of the word that a token belongs to."""
   batch, length = tf.shape(starts)[0], starts.shape[1]
   word = tf.cumsum(tf.cast(starts, tf.int32), axis=1)  # 0: before any word

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlm.data._tensorflow import tf
+from jaxlm.data.corruption import _pmi as _pmi_units
 from jaxlm.data.corruption import _rows, _select, _threefry, _units
 
 # Streams of random numbers of a row; each is used once.
@@ -111,6 +112,14 @@ def _ngram(masking, tokenizer, turns) -> Unit:
   return Unit(select, words(tokenizer))
 
 
+def _pmi(masking, tokenizer, turns) -> Unit:
+  starts = _pmi_units.bind(masking.unit["vocabulary"], tokenizer, OVERLAPS)
+  number = lambda rows: tf.cumsum(tf.cast(rows.starts, tf.int32), axis=1)
+  return _whole_word(masking, tokenizer, turns)._replace(
+    starts=starts, together=number
+  )
+
+
 def _drawn(draws, chances):
   """int32, 1 + the index that each draw of [0, 1) falls on."""
   below = tf.constant(chances.cumsum()[:-1].astype(np.float32))
@@ -122,4 +131,5 @@ _KINDS = {
   "whole_word": _whole_word,
   "span": _span,
   "ngram": _ngram,
+  "pmi": _pmi,
 }

@@ -13,6 +13,7 @@ UNITS: dict[str, dict[str, Any]] = {
   "whole_word": {},
   "span": {"p": 0.2, "longest": 10},
   "ngram": {"longest": 3},
+  "pmi": {"vocabulary": ""},
 }
 
 
@@ -37,6 +38,12 @@ def checked(unit) -> dict[str, Any]:
       )
   full = {"kind": kind} | UNITS[kind] | dict(unit)
   _check_lengths(full)
+  if kind == "pmi" and not full["vocabulary"]:
+    raise UserError(
+      "data.corruption.unit 'pmi' needs its vocabulary: make one with jaxlm "
+      "pmi --files=... --out=pmi.tsv, and set "
+      "config.data.corruption.unit.vocabulary=pmi.tsv."
+    )
   return full
 
 

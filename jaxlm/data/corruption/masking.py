@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jaxlm import files as io
+from jaxlm.data import pmi
 from jaxlm.data.corruption import _counts, _units, corruptions
 from jaxlm.errors import UserError, unknown
 
@@ -106,6 +108,18 @@ class Masking:
       made["boundary_offsets"] = ((most,), "int32")
       made["boundary_weights"] = ((most,), "float32")
     return made
+
+  def files(self) -> dict[str, str]:
+    """path -> sha256 of what is read beside the rows.
+
+    Raises:
+      UserError: a file that is not there.
+    """
+    if "vocabulary" not in self.unit:
+      return {}
+    path = self.unit["vocabulary"]
+    pmi.read(path)  # tells what is wrong with it
+    return {str(path): io.sha256(path)}
 
   def bind(self, tokenizer, length: int):
     """`apply(rows, keys) -> features`, TensorFlow ops.
