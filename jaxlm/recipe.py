@@ -267,21 +267,21 @@ def _body_flops(spec, sizes, shape, source):
   once = ("/cross/key/", "/cross/value/")  # a source token, not a target's
   over = sum(n for p, n in body.items() if any(part in p for part in once))
   attention = []
-  for name in assembly.layer_order(spec):
+  for name, width in zip(assembly.layer_order(spec), assembly.widths(spec)):
     layer = spec["layers"][name]
     span = min(layer["mixer"].get("window", 0) or length, length)
-    attention.append((_attended(spec, layer["mixer"]), span))
+    attention.append((_attended(width, layer["mixer"]), span))
     if "cross" in layer:
-      attention.append((_attended(spec, layer["cross"]), source[1]))
+      attention.append((_attended(width, layer["cross"]), source[1]))
   return cost.formula_flops(
     sum(body.values()) - over, rows * length, attention=attention
   ) + cost.formula_flops(over, rows * source[1])
 
 
-def _attended(spec, mixer) -> float:
+def _attended(width, mixer) -> float:
   """Width over all heads that have scores."""
   part = mixers.entry(mixer["kind"]).build
-  whole = mixer.get("head_dim", 0) * mixer.get("heads", 0) or spec["width"]
+  whole = mixer.get("head_dim", 0) * mixer.get("heads", 0) or width
   return whole * getattr(part, "score_share", 1.0)
 
 

@@ -84,7 +84,9 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
 
   Raises:
     UserError: an unknown kind or field.
+    NotExportable: layers of a width of their own.
   """
+  _check_widths(spec)
   if "towers" in spec:
     return _describe_towers(spec)
   norm = _part(norms, spec.get("norm", {"kind": "layer_norm"}))
@@ -108,6 +110,16 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
     **_sharing(spec),
     "heads": _heads(spec, norm, dropout),
   }
+
+
+def _check_widths(spec):
+  for name, layer in spec.get("layers", {}).items():
+    if layer.get("width", spec["width"]) != spec["width"]:
+      raise NotExportable(
+        f"config.model.layers.{name}.width is {layer['width']} and "
+        f"config.model.width {spec['width']}: no file of another program holds "
+        "layers of several widths."
+      )
 
 
 def towers(description: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -17,10 +17,10 @@ from jaxlm.layers.heads import heads as head_parts
 from jaxlm.layers.mixers import mixers
 from jaxlm.layers.norms import norms
 from jaxlm.layers.positions import positions as position_parts
-from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
 from jaxlm.layers.stacks import stacks
 from jaxlm.layers.stacks.shared import firsts
+from jaxlm.layers.widened import Widened
 from jaxlm.models import models
 
 _KEYS = (
@@ -42,7 +42,8 @@ _KEYS = (
 )
 _NEEDED = ("kind", "width", "embeddings", "positions")
 _LAYER_KEYS = ("block", "mixer", "feedforward")
-_SLOTS = (*_LAYER_KEYS, "cross")  # what a decoder's layer reads an encoder by
+# 'cross': what a decoder's layer reads an encoder by; 'width': the layer's own.
+_SLOTS = (*_LAYER_KEYS, "cross", "width")
 
 
 def build(
@@ -74,9 +75,10 @@ def build(
   inside = inside_mixers(spec)
   _check_scores(spec)
   _check_shared(spec)
+  _check_widths(spec)
   layers = [
-    _layer(spec["layers"][name], inside, norm=make_norm, **with_dropout)
-    for name in order
+    _layer(spec["layers"][name], before, inside, norm=make_norm, **with_dropout)
+    for name, before in zip(order, (spec["width"], *widths(spec)), strict=False)
   ]
   stack = spec.get("stack", {"kind": "sequential"})
   model = models.build(
@@ -186,6 +188,14 @@ def layer_order(spec: Mapping[str, Any]) -> tuple[str, ...]:
   return tuple(order[i % len(order)] for i in range(depth))
 
 
+def widths(spec: Mapping[str, Any]) -> tuple[int, ...]:
+  """The width of every layer: its own `width`, or the model's."""
+  palette = spec["layers"]
+  return tuple(
+    palette[name].get("width", spec["width"]) for name in layer_order(spec)
+  )
+
+
 def runs(spec: Mapping[str, Any]) -> dict[str, int]:
   """How often each set of layer parameters computes, where it is shared.
 
@@ -239,11 +249,20 @@ def _initializer(spec, depth) -> Initializer:
   return Initializer(**{"depth": depth, **spec})
 
 
-def _layer(spec, inside, **given):
+def _layer(spec, before, inside, **given):
+  """A layer behind one of the width `before`."""
+  given["width"] = spec.get("width", given["width"])
+  if before == given["width"]:
+    return _block(spec, inside, **given)
+  makers = {k: given[k] for k in ("initializer", "dtype", "param_dtype")}
+  return Widened(_block(spec, inside, **given), given["width"], **makers)
+
+
+def _block(spec, inside, **given):
   mixer = {**inside, **spec["mixer"]}
   # Rotary positions act inside the mixer and may differ between layers.
   if isinstance(mixer.get("positions"), Mapping):
-    mixer["positions"] = _turning(mixer["positions"])
+    mixer["positions"] = _turning(mixer["positions"], given)
   # The model's dropout is the blocks'; mixers and feed-forwards have places
   # for dropout of their own, which a config sets by name.
   inner = {k: v for k, v in given.items() if k not in ("norm", "dropout")}
@@ -270,12 +289,12 @@ def _check_cross(block):
 
 
 def _turns(spec) -> bool:
-  """Whether a position spec acts on queries and keys."""
+  """Whether a position spec acts inside mixers."""
   part = position_parts.entry(position_parts.check(spec)).build
-  return part.at_query_key is not Positions.at_query_key
+  return part.inside()
 
 
-def _turning(spec):
+def _turning(spec, given):
   """Positions for inside a mixer.
 
   Raises:
@@ -286,26 +305,41 @@ def _turning(spec):
       f"position '{spec['kind']}' does not act inside a mixer: give it as "
       "config.model.positions."
     )
-  return position_parts.build(spec)
+  makers = {k: given[k] for k in ("initializer", "dtype", "param_dtype")}
+  return position_parts.build(spec, **makers)
 
 
 def inside_mixers(spec: Mapping[str, Any]) -> dict[str, Any]:
   """What config.model.positions gives to mixers that have none of their own.
 
   Raises:
-    UserError: positions on queries and keys, and a mixer that has no such.
+    UserError: a mixer that positions cannot act in.
   """
-  if not _turns(spec["positions"]):
-    return {}
+  given = _turns(spec["positions"])
   for name, layer in spec["layers"].items():
-    kind = mixers.check(layer["mixer"])
-    if "positions" not in mixers.fields(kind):
+    found = layer["mixer"].get("positions")
+    found = found if isinstance(found, Mapping) else spec["positions"]
+    _check_inside(f"config.model.layers.{name}.mixer", layer["mixer"], found)
+  return {"positions": spec["positions"]} if given else {}
+
+
+def _check_inside(where, mixer, position):
+  """Raises UserError if a mixer lacks what positions act on."""
+  kind = mixers.check(mixer)
+  mixing = mixers.entry(kind).build
+  part = position_parts.entry(position_parts.check(position)).build
+  able = "positions" in mixers.fields(kind)
+  compared = able and getattr(mixing, "turns", True)
+  scored = able and getattr(mixing, "adds_bias", False)
+  for acts, can, what in (
+    (part.turns_queries(), compared, "acts on queries and keys"),
+    (part.scores_queries(), scored, "makes scores of queries"),
+  ):
+    if acts and not can:
       raise errors.UserError(
-        f"config.model.positions is '{spec['positions']['kind']}', which acts "
-        f"on queries and keys, but config.model.layers.{name}.mixer is "
-        f"'{kind}', which has none."
+        f"config.model.positions is '{position['kind']}', which {what}, but "
+        f"{where} is '{kind}', which has none."
       )
-  return {"positions": spec["positions"]}
 
 
 def shared_heads(spec: Mapping[str, Any]) -> dict[str, int]:
@@ -329,6 +363,24 @@ def _check_scores(spec):
         f"config.model.positions is '{kind}', which adds to attention scores, "
         f"but config.model.layers.{name}.mixer is '{mixer}', which has none: "
         "take learned, sinusoidal or no positions."
+      )
+
+
+def _check_widths(spec):
+  """Raises UserError where layers of other widths do not fit the model."""
+  kind = spec.get("stack", {}).get("kind", "sequential")
+  for name, layer in spec["layers"].items():
+    width = layer.get("width", spec["width"])
+    if not isinstance(width, int) or width < 1:
+      raise errors.UserError(
+        f"config.model.layers.{name}.width is {width!r}; it is a number of "
+        "features, such as 256."
+      )
+    if width != spec["width"] and kind != "sequential":
+      raise errors.UserError(
+        f"config.model.layers.{name}.width is {width} and config.model.width "
+        f"{spec['width']}, but stack '{kind}' runs layers in a loop, for which "
+        "all must be of one width: take stack.kind='sequential'."
       )
 
 

@@ -14,7 +14,6 @@ from jaxlm.layers.feedforwards import feedforwards
 from jaxlm.layers.mixers import mixers
 from jaxlm.layers.norms import norms
 from jaxlm.layers.positions import positions
-from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.stacks import stacks
 from jaxlm.registry import Registry
 from tests import tiny
@@ -77,9 +76,11 @@ def refusal(kinds: Kinds) -> str | None:
   part, mixing = positions.entry(position).build, mixers.entry(mixer).build
   if part.on_scores and not getattr(mixing, "adds_bias", False):
     return "adds to attention scores"
-  turns = part.at_query_key is not Positions.at_query_key
-  if turns and "positions" not in mixers.fields(mixer):
+  able = "positions" in mixers.fields(mixer)
+  if part.turns_queries() and not (able and getattr(mixing, "turns", True)):
     return "acts on queries and keys"
+  if part.scores_queries() and not (able and getattr(mixing, "adds_bias", 0)):
+    return "makes scores of queries"
   reads = getattr(mixing, "reads", "")
   if reads != part.shares:
     return "do not give" if reads else "does not read"

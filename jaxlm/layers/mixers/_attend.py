@@ -4,7 +4,27 @@ import math
 
 from jaxlm.context import capture
 from jaxlm.layers.mixers import _implementations
-from pallas_kernels.flash_attention import flash_attention
+from pallas_kernels.flash_attention import bias, flash_attention
+
+
+def placed(positions, query, key, ctx, scale=0.0):
+  """What a mixer's own positions make of queries, keys and `ctx.bias`.
+
+  Args:
+    positions: `Positions`, or None.
+    query: [batch, length, heads, head_dim].
+    key: [batch, key_length, key_heads, head_dim].
+    ctx: the context.
+    scale: as `attend` takes it.
+
+  Returns:
+    query, key and the context for `attend`.
+  """
+  if positions is None:
+    return query, key, ctx
+  term = positions.at_scores(query, key, ctx, scale or _scale(query, ctx))
+  query, key = positions.at_query_key(query, key, ctx)
+  return query, key, ctx.replace(bias=bias.add(ctx.bias, term))
 
 
 def attend(
@@ -60,7 +80,7 @@ def attend(
       query_offset=offset,
       causal=causal,
       window=window,
-      scale=scale or 1.0 / math.sqrt(ctx.score_terms * query.shape[-1]),
+      scale=scale or _scale(query, ctx),
       dropout_rate=rate,
       dropout_key=module.make_rng("dropout") if rate else None,
       implementation=implementation,
@@ -70,3 +90,7 @@ def attend(
     out, probabilities = out
     capture(module, ctx, "attention_probabilities", probabilities)
   return out
+
+
+def _scale(query, ctx):
+  return 1.0 / math.sqrt(ctx.score_terms * query.shape[-1])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxlm.layers import primitives
 from jaxlm.layers.convolutions import DepthwiseConvolution
+from jaxlm.layers.grouped import GroupedDense
 from jaxlm.layers.mixers import _implementations
 from jaxlm.layers.primitives import Initializer
 from pallas_kernels.dynamic_convolution import dynamic_convolution
@@ -23,6 +24,8 @@ class SpanConvolution(nn.Module):
     heads: kernels of a token.
     head_dim: features of a head.
     kernel_size: taps, odd.
+    groups: blocks of the three dense maps; `heads` where each head sees its own
+      features alone (FlexiBERT's mixed heads).
     parity: let padding and other documents in, as the released model does.
     implementation: a name of `dynamic_convolution.implementations()`, or None.
   """
@@ -30,6 +33,7 @@ class SpanConvolution(nn.Module):
   heads: int
   head_dim: int
   kernel_size: int
+  groups: int = 1
   parity: bool = False
   implementation: str | None = None
   initializer: Initializer = Initializer()
@@ -37,8 +41,14 @@ class SpanConvolution(nn.Module):
   param_dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x, query, ctx):
-    """x [batch, length, width], query [batch, length, heads * head_dim].
+  def __call__(self, x, query, ctx, source=None):
+    """Kernels from x and the query, over a linear map of `source`.
+
+    Args:
+      x: [batch, length, width], what a span is summed up from.
+      query: [batch, length, heads * head_dim].
+      ctx: the context.
+      source: [batch, length, any], what is convolved; x where None.
 
     Returns:
       [batch, length, heads, head_dim].
@@ -54,7 +64,7 @@ class SpanConvolution(nn.Module):
     features = self.heads * self.head_dim
     span = self._dense(features, "pointwise")(span)
     logits = self._dense(self.heads * self.kernel_size, "kernel")(span * query)
-    values = self._dense(features, "value")(x)
+    values = self._dense(features, "value")(x if source is None else source)
     implementation = self.implementation
     if self.is_initializing():  # asks for shapes, maybe without the device
       implementation = None
@@ -73,11 +83,10 @@ class SpanConvolution(nn.Module):
     return dataclasses.replace(self.initializer, std=std).kernel()
 
   def _dense(self, features, name):
-    return primitives.dense(
-      features,
-      ("embed", "heads"),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
+    shared = dict(dtype=self.dtype, param_dtype=self.param_dtype, name=name)
+    axes, init = ("embed", "heads"), self.initializer.kernel()
+    if self.groups == 1:
+      return primitives.dense(features, axes, init=init, **shared)
+    return GroupedDense(
+      features, self.groups, axes=axes, kernel_init=init, **shared
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.mixers import _implementations, mixers
-from jaxlm.layers.mixers._attend import attend
+from jaxlm.layers.mixers._attend import attend, placed
 from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
 from pallas_kernels.flash_attention import check_name
@@ -37,13 +37,16 @@ class Attention(nn.Module):
     scale: factor of the scores; 1 / sqrt(head_dim) where 0. Where it is larger
       (1 in T5), the query's kernel starts smaller by as much.
     dropout: rate on the attention probabilities.
-    positions: acts on queries and keys (rotary).
+    positions: acts on queries and keys (rotary) or makes scores of queries
+      (relative_key).
     implementation: what computes attention, a name that
       `pallas_kernels.flash_attention.implementations()` lists; None picks by
       device and shape. Steps that a kernel has no part in (initialising,
       decoding with kept keys, keeping probabilities) run on XLA's own code.
   """
 
+  # Knows of order only what the context tells: see models/_places.py.
+  any_order: ClassVar[bool] = True
   adds_bias: ClassVar[bool] = True
   # Takes `values`, and inputs of any width.
   separate_values: ClassVar[bool] = True
@@ -72,8 +75,8 @@ class Attention(nn.Module):
     query = self._heads(x, "query", self.heads, self._gain())
     key = self._heads(kv, "key", self.key_heads or self.heads)
     value = self._heads(values, "value", self.key_heads or self.heads)
-    if self.positions is not None:
-      query, key = self.positions.at_query_key(query, key, ctx)
+    query, key, ctx = placed(self.positions, query, key, ctx, self.scale)
+    query = self._weighted(query)
     segments, offset = ctx.segments, 0
     if ctx.cache_length:
       key, value, segments, offset = self._cached(key, value, ctx)
@@ -132,6 +135,10 @@ class Attention(nn.Module):
       heads * dim, ("embed", "heads"), self.initializer.kernel(gain), name
     )(x)
     return y.reshape(*x.shape[:-1], heads, dim)
+
+  def _weighted(self, query):
+    """Queries as they are compared with keys; the same here."""
+    return query
 
   def _window(self):
     if not self.window:

@@ -3,10 +3,15 @@
 from typing import ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from jaxlm import errors
+from jaxlm.layers import transforms
 from jaxlm.layers.mixers import mixers
+
+LEAKS = (
+  "such a transform mixes all tokens of a row, and no mask can keep documents "
+  "apart."
+)
 
 
 @mixers.register("fourier", paper="arXiv:2105.03824")
@@ -23,10 +28,7 @@ class Fourier(nn.Module):
       holds; else padding counts as 0.
   """
 
-  leaks: ClassVar[str] = (
-    "the Fourier transform mixes all tokens of a row, and no mask can keep "
-    "documents apart."
-  )
+  leaks: ClassVar[str] = LEAKS
   score_share: ClassVar[float] = 0.0
 
   parity: bool = False
@@ -37,7 +39,4 @@ class Fourier(nn.Module):
       raise errors.UserError(
         "mixer 'fourier' looks ahead, so it cannot decode with kept keys."
       )
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    if not self.parity:
-      wide = jnp.where(ctx.mask[..., None], wide, 0)
-    return jnp.fft.fft2(wide, axes=(1, 2)).real.astype(x.dtype)
+    return transforms.of_row("dft", x, ctx, parity=self.parity)

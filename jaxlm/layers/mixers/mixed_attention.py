@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.mixers import _implementations, mixers
-from jaxlm.layers.mixers._attend import attend
+from jaxlm.layers.mixers._attend import attend, placed
 from jaxlm.layers.mixers._span_convolution import SpanConvolution
 from jaxlm.layers.positions.base import Positions
 from jaxlm.layers.primitives import Initializer
@@ -31,7 +31,8 @@ class MixedAttention(nn.Module):
     width: width of the model.
     kernel_size: taps of both convolutions, odd.
     dropout: rate on the attention probabilities.
-    positions: acts on the queries and keys of the attention half (rotary).
+    positions: acts on the queries and keys of the attention half (rotary), or
+      makes scores of its queries (relative_key).
     parity: compute as the released model does, whose convolutions run into
       padding and into other documents, and whose padded queries attend.
     implementation: what computes attention, as in `attention`.
@@ -71,8 +72,7 @@ class MixedAttention(nn.Module):
     query = flat_query.reshape(shape)
     key = self._dense("key")(x).reshape(shape)
     value = self._dense("value")(x).reshape(shape)
-    if self.positions is not None:
-      query, key = self.positions.at_query_key(query, key, ctx)
+    query, key, ctx = placed(self.positions, query, key, ctx)
     real = ctx.mask.astype(jnp.int32)
     attended = attend(
       self,

@@ -18,6 +18,21 @@ class Positions(nn.Module):
   on_scores: ClassVar[bool] = False
   shares: ClassVar[str] = ""
 
+  @classmethod
+  def turns_queries(cls) -> bool:
+    """Whether it changes queries and keys, inside mixers."""
+    return cls.at_query_key is not Positions.at_query_key
+
+  @classmethod
+  def scores_queries(cls) -> bool:
+    """Whether it makes scores of queries, inside mixers."""
+    return cls.at_scores is not Positions.at_scores
+
+  @classmethod
+  def inside(cls) -> bool:
+    """Whether it acts inside mixers, each of which has its own."""
+    return cls.turns_queries() or cls.scores_queries()
+
   def at_input(self, x, ctx):
     """Changes the embeddings [batch, length, features]."""
     del ctx
@@ -31,6 +46,14 @@ class Positions(nn.Module):
     """Changes query and key [batch, length, heads, head_dim]."""
     del ctx
     return query, key
+
+  def at_scores(self, query, key, ctx, scale):
+    """A score bias made of queries [batch, length, heads, head_dim], or None.
+
+    Called by mixers whose `positions` this is; `scale` is what multiplies
+    their dot products, which the bias has to carry itself.
+    """
+    del query, key, ctx, scale
 
   def longest(self) -> int | None:
     """Positions that the method can tell apart, or None for any number."""
