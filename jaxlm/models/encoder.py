@@ -64,17 +64,23 @@ class Encoder(nn.Module):
     x, ctx = self.embed(
       batch, train=train, capture=capture, cache_length=cache_length
     )
-    x = self.stack(x, ctx)
-    return (x if self.final_norm is None else self.final_norm(x)), ctx
+    return self.through(x, ctx), ctx
 
   def embed(self, batch, *, train=False, capture=frozenset(), cache_length=0):
     """Returns what the stack reads, [batch, length, width], and the context."""
+    ctx = self.context(
+      batch, train=train, capture=capture, cache_length=cache_length
+    )
+    return self.enter(self.rows(batch, ctx), ctx), ctx
+
+  def context(self, batch, *, train=False, capture=frozenset(), cache_length=0):
+    """What layers read beside their input, made ready by the positions."""
     tokens = batch["inputs"]
     segments = batch.get("segments", jnp.ones_like(tokens))
     positions = batch.get("positions")
     if positions is None:
       positions = positions_of(segments)
-    ctx = self.positions.prepare(
+    return self.positions.prepare(
       Context(
         segments=segments,
         positions=positions,
@@ -85,12 +91,26 @@ class Encoder(nn.Module):
         cache_length=cache_length,
       )
     )
-    x = self.rows(batch, ctx)
-    x = x if self.input_norm is None else self.input_norm(x)
-    x = self.drop(x, deterministic=not train)
-    return self.embeddings.project(x), ctx
 
   def rows(self, batch, ctx):
     """What tokens and positions add up to, [batch, length, features]."""
     x = self.embeddings.lookup(batch["inputs"], batch.get("types"), ctx)
     return self.positions.at_input(x, ctx)
+
+  def enter(self, x, ctx):
+    """Rows, [batch, length, features], as the stack reads them."""
+    return self.embeddings.project(self._begun(x, ctx))
+
+  def through(self, x, ctx):
+    """[batch, length, width] through the stack and the final norm."""
+    x = self.stack(x, ctx)
+    return x if self.final_norm is None else self.final_norm(x)
+
+  def read(self, x, ctx):
+    """States of another model, [batch, length, width], in place of tokens."""
+    x = self.positions.at_input(x, ctx)
+    return self.through(self._begun(x, ctx), ctx)
+
+  def _begun(self, x, ctx):
+    x = x if self.input_norm is None else self.input_norm(x)
+    return self.drop(x, deterministic=not ctx.train)

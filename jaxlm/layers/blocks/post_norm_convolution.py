@@ -1,5 +1,7 @@
 """Post-norm block with a convolution beside it (DeBERTa v2's first layer)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -25,6 +27,9 @@ class PostNormConvolution(PostNorm):
     kernel_size: odd number of taps.
     activation: a name of `primitives.ACTIVATIONS`.
   """
+
+  # Why it cannot run on chosen tokens alone: see models/_places.py.
+  neighbours: ClassVar[str] = "reads the tokens to both sides."
 
   width: int = 0
   kernel_size: int = 3

@@ -33,6 +33,8 @@ class CrossAttention(nn.Module):
     dropout: rate on the attention probabilities.
   """
 
+  # Knows of order only what the context tells: see models/_places.py.
+  any_order: ClassVar[bool] = True
   # x may be of any width; what a block has for values is not read.
   separate_values: ClassVar[bool] = True
 

@@ -51,6 +51,8 @@ class Hedgehog(nn.Module):
       device and shape.
   """
 
+  # Knows of order only what the context tells: see models/_places.py.
+  any_order: ClassVar[bool] = True
   # Whose place it takes, and the fields that then fall away.
   replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {
     "attention": ("dropout", "implementation")
