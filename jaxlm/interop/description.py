@@ -55,6 +55,20 @@ def role(name: str, head: Mapping[str, Any]) -> str:
   return head.get("kind", "")
 
 
+def exported_heads(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """The heads of a spec but those that only pre-training needs."""
+  return {
+    name: head
+    for name, head in spec.get("heads", {}).items()
+    if not _pretraining_only(head)
+  }
+
+
+def _pretraining_only(head) -> bool:
+  part = head_parts.entry(head_parts.check(head)).build
+  return getattr(part, "pretraining_only", False)
+
+
 def roles(spec: Mapping[str, Any]) -> dict[str, str]:
   """role -> the name of the head in the spec.
 
@@ -62,7 +76,7 @@ def roles(spec: Mapping[str, Any]) -> dict[str, str]:
     NotExportable: a head that no exported folder can hold, or two of one role.
   """
   found: dict[str, str] = {}
-  for name, head in spec.get("heads", {}).items():
+  for name, head in exported_heads(spec).items():
     place = role(name, head)
     if place not in ROLES:
       raise NotExportable(

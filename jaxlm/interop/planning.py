@@ -162,7 +162,12 @@ def _completed(model, arrays, tokenizer):
     vocab = rows
   if tokenizer is not None:
     check_vocabulary(tokenizer, vocab, "The model to export")
-  heads, moved = {}, dict(arrays)
+  left_out = set(model.get("heads", {})) - set(
+    description_lib.exported_heads(model)
+  )
+  left_out = tuple(f"heads_{name}/" for name in left_out)
+  heads = {}
+  moved = {p: a for p, a in arrays.items() if not p.startswith(left_out)}
   for role, name in description_lib.roles(model).items():
     heads[role] = dict(model["heads"][name])
     for path in [p for p in moved if p.startswith(f"heads_{name}/")]:
