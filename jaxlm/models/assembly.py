@@ -364,6 +364,27 @@ def _check_scores(spec):
         f"but config.model.layers.{name}.mixer is '{mixer}', which has none: "
         "take learned, sinusoidal or no positions."
       )
+  _check_heads(spec)
+
+
+def _check_heads(spec):
+  """Raises UserError where one score bias would meet unlike heads."""
+  kind = spec["positions"]["kind"]
+  if "heads" not in position_parts.fields(kind):
+    return
+  found = {
+    name: layer["mixer"]["heads"]
+    for name, layer in spec["layers"].items()
+    if "heads" in layer["mixer"]
+  }
+  for name, heads in found.items():
+    wanted = spec["positions"].get("heads", next(iter(found.values())))
+    if heads != wanted:
+      raise errors.UserError(
+        f"config.model.positions is '{kind}', a score bias of {wanted} heads, "
+        f"but config.model.layers.{name}.mixer has {heads}: all layers need as "
+        "many."
+      )
 
 
 def _check_widths(spec):

@@ -1,5 +1,6 @@
 """FlexiBERT's operations against sums written out."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,12 +31,22 @@ def run(kind, **fields):
     )
     given = dict(heads=HEADS, width=WIDTH, dtype=jnp.float64, positions=place)
     part = mixers.build(dict(kind=kind), **(given | fields))
-    x, ctx = jnp.asarray(draw(ROWS, LENGTH, WIDTH)), tiny.context()
+    x, ctx = draw(ROWS, LENGTH, WIDTH), tiny.context()
     shapes = tiny.shapes(part, x, ctx)
-    made = tiny.fill(shapes)
-    wide = jax.tree.map(lambda a: a.astype(jnp.float64), made)
-    out = part.apply(wide, x, ctx)
-    return np.asarray(out), paths.flatten(tiny.host(wide["params"]))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(
+      lambda leaf: 0.3 * rng.standard_normal(leaf.shape),
+      nn.meta.unbox(shapes),
+    )
+    out = jax.jit(part.apply)(params, x, ctx)
+    return np.asarray(out), paths.flatten(params["params"])
+
+
+def changed(name, x, axes=(1, 2), orthonormal=True):
+  """A transform of numpy's float64, which is compiled whole."""
+  run = lambda x: transforms.transform(name)(x, axes, orthonormal=orthonormal)
+  with jax.enable_x64(True):
+    return np.asarray(jax.jit(run)(x))
 
 
 def mapped(params, name, x):
@@ -97,13 +108,7 @@ def test_a_row_may_not_be_longer_than_the_table():
 def test_transforms_are_those_of_scipy(orthonormal):
   fft = pytest.importorskip("scipy.fft")
   x, norm = draw(2, 16, 3, 12), "ortho" if orthonormal else None
-  with jax.enable_x64(True):
-    found = [
-      transforms.transform(name)(
-        jnp.asarray(x), (1, 3), orthonormal=orthonormal
-      )
-      for name in ("dft", "dct")
-    ]
+  found = [changed(name, x, (1, 3), orthonormal) for name in ("dft", "dct")]
   expected = np.fft.fft2(x, axes=(1, 3), norm=norm).real
   np.testing.assert_allclose(found[0], expected, atol=1e-11)
   expected = fft.dctn(x, type=2, axes=(1, 3), norm=norm)
@@ -121,7 +126,7 @@ def test_a_cosine_transform_is_its_sum():
   with jax.enable_x64(True):
     part = mixers.build(dict(kind="cosine"))
     ctx = tiny.context(np.ones((1, 5), np.int32))
-    found = part.apply({}, jnp.asarray(x), ctx)
+    found = jax.jit(part.apply)({}, x, ctx)
   np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -129,22 +134,16 @@ def test_a_cosine_transform_is_its_sum():
 def test_a_transform_beside_attention_to_positions(name):
   found, params = run("transform_attention", transform=name)
   x = np.where(REAL[..., None], draw(ROWS, LENGTH, WIDTH), 0)
-  with jax.enable_x64(True):
-    mixed = transforms.transform(name)(jnp.asarray(x), (1, 2), orthonormal=True)
+  mixed = changed(name, x)
   context = attended(params, draw(ROWS, LENGTH, WIDTH), lambda *_: 0.0)
-  close(found, params, np.asarray(mixed).reshape(context.shape) + context)
+  close(found, params, mixed.reshape(context.shape) + context)
 
 
 def test_without_positions_values_are_averaged():
   found, params = run("transform_attention", positions=None)
   assert "query/kernel" not in params
   x = draw(ROWS, LENGTH, WIDTH)
-  with jax.enable_x64(True):
-    mixed = np.asarray(
-      transforms.dct(
-        jnp.asarray(np.where(REAL[..., None], x, 0)), (1, 2), orthonormal=True
-      )
-    )
+  mixed = changed("dct", np.where(REAL[..., None], x, 0))
   value = mapped(params, "value", x)
   mean = np.zeros_like(value)
   for row, segments in enumerate(tiny.SEGMENTS):
@@ -170,11 +169,8 @@ def test_each_head_does_its_own():
 
   context = attended(params, x, compare, heads=4)
   real = np.where(REAL[..., None, None], value, 0)
-  with jax.enable_x64(True):
-    for head in (2, 3):
-      one = jnp.asarray(real[:, :, head])
-      change = transforms.transform(operations[head])
-      context[:, :, head] += change(one, (1, 2), orthonormal=True)
+  for head in (2, 3):
+    context[:, :, head] += changed(operations[head], real[:, :, head])
   close(found, params, context)
 
 
@@ -249,13 +245,15 @@ def test_maps_on_end():
   part = feedforwards.build(
     dict(kind="stacked", widths=(5, 7, 6), activation="relu"), width=WIDTH
   )
-  params = tiny.fill(tiny.shapes(part, x, None))
-  flat = paths.flatten(tiny.host(params["params"]))
+  params = tiny.host(tiny.fill(tiny.shapes(part, x, None)))
+  flat = paths.flatten(params["params"])
   expected = x
   for number in range(3):
     expected = np.maximum(mapped(flat, f"input_{number}", expected), 0)
   expected = mapped(flat, "output", expected)
-  np.testing.assert_allclose(part.apply(params, x, None), expected, atol=1e-6)
+  np.testing.assert_allclose(
+    jax.jit(part.apply)(params, x, None), expected, atol=1e-6
+  )
   with pytest.raises(errors.UserError, match="needs a width"):
     feedforwards.build(dict(kind="stacked", widths=()), width=4).init(
       jax.random.key(0), x, None

@@ -101,7 +101,7 @@ CASES = {
       layers=dict(a=tiny.layer(), b=tiny.layer(mixer=dict(heads=2))),
       order=("a", "b"),
     ),
-    "position 'alibi' needs a value for heads.",
+    "'alibi', a score bias of 4 heads, but config.model.layers.b.mixer has 2",
   ),
   "positions of a mixer": (
     spec(

@@ -79,7 +79,7 @@ def shapes_of(design, vocab=VOCAB):
   return recipe.shapes(assembly.build(spec))
 
 
-@pytest.mark.parametrize("design", list(designs(6)))
+@pytest.mark.parametrize("design", list(designs(3)))
 def test_any_design_builds_with_as_many_parameters(design):
   assert paths.count(shapes_of(design)) == counted(design)
 
@@ -92,6 +92,7 @@ def test_published_designs_have_their_parameters(variant):
   assert paths.count(shapes_of(design, vocab)) == counted(design, vocab)
 
 
+@pytest.mark.slow
 def test_a_design_runs_and_learns_from_every_parameter():
   design = next(
     d
@@ -124,27 +125,32 @@ def narrow(**changes):
 def test_a_map_between_layers_of_unlike_width():
   """The last layer reads W x + b; the others are as ever."""
   model, variables = tiny.build(narrow())
-  params = variables["params"]
-  short = tiny.model_spec(order=("layer",) * 2)
-  stack = {k: v for k, v in params["stack"].items() if k != "layers_2"}
-  before = assembly.build(short).apply(
-    {"params": {**params, "stack": stack}}, tiny.batch()
-  )["hidden"]
-  inside = params["stack"]["layers_2"]
-  project = inside["projection"]
-  x = before @ project["kernel"] + project["bias"].reshape(1, 1, -1)
-  layer = model.stack.layers[2].layer.clone(parent=None)
-  expected = layer.apply({"params": inside["layer"]}, x, tiny.context())
-  found = model.apply(variables, tiny.batch())["hidden"]
+
+  @jax.jit
+  def run(variables):
+    params = variables["params"]
+    captured = model.apply(
+      variables,
+      tiny.batch(),
+      capture=("hidden",),
+      mutable=("intermediates",),
+    )[1]["intermediates"]["stack"]["hidden"]
+    inside = params["stack"]["layers_2"]
+    project = inside["projection"]
+    x = captured[1] @ project["kernel"] + project["bias"].reshape(1, 1, -1)
+    layer = model.stack.layers[2].layer.clone(parent=None)
+    expected = layer.apply({"params": inside["layer"]}, x, tiny.context())
+    return captured[2], expected
+
+  found, expected = run(variables)
   assert found.shape[-1] == 16
   np.testing.assert_allclose(tiny.real(found), tiny.real(expected), atol=1e-5)
 
 
 def test_the_first_layer_may_be_wider_than_the_embeddings():
   spec = tiny.model_spec(layers=dict(layer=tiny.layer() | dict(width=48)))
-  model, variables = tiny.build(spec)
-  assert model.apply(variables, tiny.batch())["hidden"].shape[-1] == 48
-  kernel = variables["params"]["stack"]["layers_0"]["projection"]["kernel"]
+  shapes = recipe.shapes(assembly.build(spec))
+  kernel = shapes["stack"]["layers_0"]["projection"]["kernel"]
   assert kernel.shape == (32, 48)
 
 
@@ -173,6 +179,12 @@ def test_loops_refuse_unlike_widths(stack):
 def test_a_width_is_a_number():
   with pytest.raises(errors.UserError, match="slim.width is 'wide'"):
     assembly.build(narrow(width="wide"))
+
+
+def test_score_biases_need_as_many_heads_in_every_layer():
+  fewer = narrow(mixer=dict(kind="attention", heads=2))
+  with pytest.raises(errors.UserError, match="alibi.*layers.slim.*has 2"):
+    assembly.build(fewer | dict(positions=dict(kind="alibi")))
 
 
 def test_no_file_holds_them():
