@@ -10,13 +10,19 @@ import jax.numpy as jnp
 from jaxlm import errors, paths, sharding
 from jaxlm.layers.embeddings import embeddings as embedding_parts
 from jaxlm.layers.mixers import mixers
-from jaxlm.models import assembly, replacement
+from jaxlm.models import assembly, models, replacement
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
 from jaxlm.schedules import schedules
 from jaxlm.training import cost, durations, plan
 from jaxlm.types import Task
 
+# What models read beside what all do, and the setting that makes data give it.
+_GIVEN_BY = {
+  "note_ids": "config.data.kind='noted'",
+  "note_spans": "config.data.kind='noted'",
+  "visible_positions": "config.data.corruption.kind='visible_masking'",
+}
 _DTYPES = {
   "float32": jnp.float32,
   "bfloat16": jnp.bfloat16,
@@ -200,7 +206,7 @@ def check_features(objective, model, task: Task) -> None:
   if lacking:
     raise errors.UserError(
       f"The model '{type(model).__name__}' reads {', '.join(lacking)}, which "
-      f"the data '{task.name}' do not give: set config.data.kind='noted'."
+      f"the data '{task.name}' do not give: set {_GIVEN_BY[lacking[0]]}."
     )
   missing = [f for f in objective.features if f not in task.batch_spec]
   if missing:
@@ -248,34 +254,63 @@ def flops_per_step(spec: Mapping[str, Any], params, task: Task) -> float:
       for path, n in sizes.items()
       if path.startswith(start)
     }
-    key = f"{name}_inputs"  # of a decoder beside an encoder
-    shape = task.batch_spec[key if key in task.batch_spec else "inputs"].shape
-    total += _body_flops(tower, own, shape, task.batch_spec["inputs"].shape)
+    rows, met = task.batch_spec["inputs"].shape[0], _met(spec, name, task)
+    total += _body_flops(tower, own, rows, **met)
     total += _head_flops(tower, own, task) if name else 0.0
   return total
 
 
-def _body_flops(spec, sizes, shape, source):
-  """Of layers; `source` is the shape of what cross-attention reads."""
-  rows, length = shape
+def _met(spec, tower, task) -> dict[str, int]:
+  """Tokens a row that layers of a tower meet.
+
+  Returns:
+    `row`: of layers; `source`: of what cross-attention reads; `feedforward`:
+    of feed-forwards, where they are fewer. What a model's `lengths` says.
+  """
+  length = task.batch_spec["inputs"].shape[1]
+  key = f"{tower}_inputs"  # of a decoder beside an encoder
+  row = task.batch_spec[key if key in task.batch_spec else "inputs"].shape[1]
+  met = {"row": row, "source": length}
+  part = models.entry(spec["kind"]).build
+  if hasattr(part, "lengths"):
+    met |= part.lengths(spec, task.batch_spec)[tower]
+  return met
+
+
+def _body_flops(spec, sizes, rows, *, row, source, feedforward=None):
+  """Of layers; the lengths are those of `_met`."""
   runs = assembly.runs(spec)
   body = {
     p: n * runs.get(p.split("/")[1], 1)
     for p, n in sizes.items()
     if p.startswith("stack/")
   }
+  layers = [spec["layers"][name] for name in assembly.layer_order(spec)]
+  crossing = [_crosses(layer["mixer"]) for layer in layers]
   once = ("/cross/key/", "/cross/value/")  # a source token, not a target's
-  over = sum(n for p, n in body.items() if any(part in p for part in once))
+  if all(crossing):
+    once += ("/mixer/key/", "/mixer/value/")
+  total = 0.0
+  for path, size in body.items():
+    tokens = row
+    if any(part in path for part in once):
+      tokens = source
+    elif feedforward is not None and "/feedforward" in path:
+      tokens = feedforward
+    total += cost.formula_flops(size, rows * tokens)
   attention = []
-  for name, width in zip(assembly.layer_order(spec), assembly.widths(spec)):
-    layer = spec["layers"][name]
-    span = min(layer["mixer"].get("window", 0) or length, length)
+  for layer, crosses, width in zip(layers, crossing, assembly.widths(spec)):
+    span = min(layer["mixer"].get("window", 0) or row, row)
+    span = source if crosses else span
     attention.append((_attended(width, layer["mixer"]), span))
     if "cross" in layer:
-      attention.append((_attended(width, layer["cross"]), source[1]))
-  return cost.formula_flops(
-    sum(body.values()) - over, rows * length, attention=attention
-  ) + cost.formula_flops(over, rows * source[1])
+      attention.append((_attended(width, layer["cross"]), source))
+  return total + cost.formula_flops(0, rows * row, attention=attention)
+
+
+def _crosses(mixer) -> bool:
+  """Whether a mixer looks at states of another model."""
+  return getattr(mixers.entry(mixer["kind"]).build, "reads_memory", False)
 
 
 def _attended(width, mixer) -> float:

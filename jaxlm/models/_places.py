@@ -97,6 +97,6 @@ def _side_by_side(part) -> str:
   if getattr(part, "window", 0):
     return "has a window, which counts places."
   inside = getattr(part, "positions", None)
-  if getattr(inside, "scores_queries", bool)():
+  if inside is not None and inside.scores_queries():
     return f"has positions that count places ({type(inside).__name__})."
   return ""

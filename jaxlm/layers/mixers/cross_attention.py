@@ -35,6 +35,7 @@ class CrossAttention(nn.Module):
 
   # Knows of order only what the context tells: see models/_places.py.
   any_order: ClassVar[bool] = True
+  reads_memory: ClassVar[bool] = True  # keys and values of another model
   # x may be of any width; what a block has for values is not read.
   separate_values: ClassVar[bool] = True
 
