@@ -26,6 +26,7 @@ _DECODED = {
 _as_it_is = tf.autograph.experimental.do_not_convert
 _IDS = (
   "inputs",
+  "corrupted_inputs",
   "decoder_inputs",
   "targets",
   "predict_ids",

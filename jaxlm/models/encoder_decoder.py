@@ -1,6 +1,7 @@
 """An encoder, and a decoder that reads its states (T5, BART)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ _KEYS = (
   "embeddings",
   "towers",
   "heads",
+  "encoder_heads",
   "norm",
   "dropout",
   "output_dropout",
@@ -34,13 +36,16 @@ class EncoderDecoder(nn.Module):
 
   In a config `towers` holds the two specs, `encoder` and `decoder`, without
   embeddings and heads, which belong to the whole. Layers of the decoder have
-  a fourth slot, `cross`, and a block that knows it.
+  a fourth slot, `cross`, and a block that knows it. Heads that read the
+  encoder are given as `encoder_heads`; they train it, and exports leave them
+  out.
 
   Attributes:
     embeddings: of both towers.
     encoder: reads `inputs`.
     decoder: reads `decoder_inputs` and the encoder's states.
     heads: name -> head.
+    on_encoder: names of the heads that read the encoder.
     output_dropout: rate on the states of both towers (T5).
   """
 
@@ -48,6 +53,7 @@ class EncoderDecoder(nn.Module):
   encoder: Encoder
   decoder: Decoder
   heads: Mapping[str, nn.Module]
+  on_encoder: tuple[str, ...] = ()
   output_dropout: float = 0.0
 
   def setup(self):
@@ -72,11 +78,16 @@ class EncoderDecoder(nn.Module):
       width], head name: output}.
     """
     options = dict(train=train, capture=capture)
-    memory = self.encode(batch, **options)
+    states, ctx = self._encoded(batch, **options)
     outputs = self.decode(
-      {**batch, **memory}, cache_length=cache_length, **options
+      {**batch, "memory": states, "memory_segments": ctx.segments},
+      cache_length=cache_length,
+      **options,
     )
-    return {**outputs, "encoder_hidden": memory["memory"]}
+    for name in self.on_encoder:
+      head = self.heads[name]
+      outputs[name] = head(states, batch, self.embeddings, ctx)
+    return {**outputs, "encoder_hidden": states}
 
   def encode(self, batch, *, train=False, capture=frozenset()):
     """The encoder's states, as `decode` takes them.
@@ -84,12 +95,16 @@ class EncoderDecoder(nn.Module):
     Returns:
       {"memory": [batch, source, width], "memory_segments": [batch, source]}.
     """
-    states, ctx = self.encoder.encode(batch, train=train, capture=capture)
-    states = self.drop(states, deterministic=not train)
+    states, ctx = self._encoded(batch, train=train, capture=capture)
     return {"memory": states, "memory_segments": ctx.segments}
 
+  def _encoded(self, batch, *, train, capture):
+    """The encoder's states [batch, source, width] and its context."""
+    states, ctx = self.encoder.encode(batch, train=train, capture=capture)
+    return self.drop(states, deterministic=not train), ctx
+
   def decode(self, batch, *, train=False, capture=frozenset(), cache_length=0):
-    """The decoder and all heads.
+    """The decoder and all heads that read it.
 
     Args:
       batch: `decoder_inputs`, and `memory` and `memory_segments`, which a
@@ -107,8 +122,17 @@ class EncoderDecoder(nn.Module):
     hidden = self.drop(hidden, deterministic=not train)
     outputs = {"hidden": hidden}
     for name, head in self.heads.items():
-      outputs[name] = head(hidden, batch, self.embeddings, ctx)
+      if name not in self.on_encoder:
+        outputs[name] = head(hidden, batch, self.embeddings, ctx)
     return outputs
+
+  @staticmethod
+  def exported(spec: Mapping[str, Any], params):
+    """The spec and parameters without the heads on the encoder."""
+    names = spec.get("encoder_heads", {})
+    spec = {key: spec[key] for key in spec if key != "encoder_heads"}
+    left_out = {f"heads_{name}" for name in names}
+    return spec, {k: v for k, v in params.items() if k not in left_out}
 
   @classmethod
   def assemble(cls, spec, *, dtype=jnp.float32, **given):
@@ -119,6 +143,7 @@ class EncoderDecoder(nn.Module):
         that cannot read the encoder, or parts that do not fit.
     """
     check(spec)
+    on_encoder = spec.get("encoder_heads", {})
     given = assembly.surroundings(spec, dtype, 1, **given)
     table = embedding_parts.build(spec["embeddings"], **given)
     inner = {k: given[k] for k in ("vocab_size", "param_dtype") if k in given}
@@ -133,7 +158,10 @@ class EncoderDecoder(nn.Module):
     }
     return cls(
       embeddings=table,
-      heads=assembly.head_modules(spec, given),
+      heads=assembly.head_modules(
+        {**spec, "heads": {**spec.get("heads", {}), **on_encoder}}, given
+      ),
+      on_encoder=tuple(on_encoder),
       output_dropout=spec.get("output_dropout", 0.0),
       **towers,
     )
@@ -173,6 +201,12 @@ def check(spec) -> None:
   for name, tower in towers.items():
     _check_tower(name, tower, spec["width"])
   _check_reading(towers["decoder"])
+  for name in spec.get("encoder_heads", {}):
+    if name in spec.get("heads", {}):
+      raise errors.UserError(
+        f"config.model.heads and config.model.encoder_heads both have "
+        f"'{name}': give one of them another name."
+      )
 
 
 def _check_tower(name, tower, width) -> None:

@@ -6,7 +6,8 @@ from jaxlm.data._tensorflow import tf
 from jaxlm.data.corruption import _rows, _threefry
 
 _CHOICE, _WINDOW, _KEYS = range(3)  # streams of random numbers of a row
-_IDS = ("inputs", "decoder_inputs", "targets")  # padded by the pad token
+# Padded by the pad token.
+_IDS = ("inputs", "corrupted_inputs", "decoder_inputs", "targets")
 
 
 def bind(parts, *, widths, prefixes, rates, features, pad):
