@@ -96,14 +96,14 @@ def scale_by_soap(
 
   def init(params):
     zeros = jax.tree.map(jnp.zeros_like, params)
-    squares = jax.tree.map(lambda p: _outer(jnp.zeros_like(p), largest), params)
+    squares = jax.tree.map(lambda p: outer(jnp.zeros_like(p), largest), params)
     return SoapState(jnp.zeros((), jnp.int32), zeros, zeros, squares, squares)
 
   def update(updates, state, params=None):
     del params
     fold = lambda old, new: shampoo_beta * old + (1.0 - shampoo_beta) * new
     means = jax.tree.map(
-      lambda g, old: jax.tree.map(fold, old, _outer(g, largest)),
+      lambda g, old: jax.tree.map(fold, old, outer(g, largest)),
       updates,
       state.means,
     )
@@ -151,8 +151,8 @@ def scale_by_soap(
   return optax.GradientTransformation(init, update)
 
 
-def _outer(g, largest):
-  """{"left": G G^T, "right": G^T G} of the sides that are turned."""
+def outer(g, largest):
+  """{"left": G G^T, "right": G^T G} of sides up to `largest`."""
   found = {}
   if g.shape[-2] <= largest:
     found["left"] = g @ jnp.swapaxes(g, -1, -2)

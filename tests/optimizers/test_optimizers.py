@@ -9,6 +9,7 @@ import pytest
 from jaxlm import sharding
 from jaxlm.errors import UserError
 from jaxlm.optimizers import _parts, optimizers
+from jaxlm.training import checkpoint
 from jaxlm.training import state as states
 from jaxlm.training import step as steps
 from tests.training import toy
@@ -121,6 +122,24 @@ def test_it_reads_the_schedule_where_the_run_is(kind, params):
   by_count = update()
   assert optax.tree.norm(still) == optax.tree.norm(by_count) == 0
   assert optax.tree.norm(moved) > 0
+
+
+def test_every_state_comes_back_from_a_checkpoint(params, tmp_path):
+  """Of all kinds in one checkpoint, after two updates that moved them."""
+  found = {kind: walk(build(kind), params, 2, **GIVEN)[1] for kind in KINDS}
+  state = states.TrainState(
+    jnp.int32(2), params, found, {}, jax.random.key_data(jax.random.key(0))
+  )
+  saved = checkpoint.Checkpoints(tmp_path)
+  saved.save(state, {})
+  saved.close()
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state
+  )
+  back = checkpoint.Checkpoints(tmp_path).restore(like).state
+  assert jax.tree.structure(back) == jax.tree.structure(state)
+  jax.tree.map(np.testing.assert_array_equal, back, state)
 
 
 def train(tx, mesh, microbatches=1):
