@@ -70,6 +70,11 @@ def plan(
   part = models.entry(model["kind"]).build
   if hasattr(part, "exported"):  # one tower of several
     model, params = part.exported(model, params)
+    part = models.entry(model["kind"]).build
+  if reason := getattr(part, "no_export", ""):
+    raise description_lib.NotExportable(
+      f"This model cannot be exported: {reason}"
+    )
   _check_table(model)
   arrays = layout.flat(params, model)
   spec, arrays = _completed(model, arrays, tokenizer)

@@ -99,7 +99,9 @@ class Encoder(nn.Module):
 
   def enter(self, x, ctx):
     """Rows, [batch, length, features], as the stack reads them."""
-    return self.embeddings.project(self._begun(x, ctx))
+    x = x if self.input_norm is None else self.input_norm(x)
+    x = self.drop(x, deterministic=not ctx.train)
+    return self.embeddings.project(x)
 
   def through(self, x, ctx):
     """[batch, length, width] through the stack and the final norm."""
@@ -109,8 +111,5 @@ class Encoder(nn.Module):
   def read(self, x, ctx):
     """States of another model, [batch, length, width], in place of tokens."""
     x = self.positions.at_input(x, ctx)
-    return self.through(self._begun(x, ctx), ctx)
-
-  def _begun(self, x, ctx):
     x = x if self.input_norm is None else self.input_norm(x)
-    return self.drop(x, deterministic=not ctx.train)
+    return self.through(x, ctx)

@@ -49,13 +49,9 @@ def built(variant="tiny"):
   return tiny.build(spec(variant))
 
 
-@functools.cache
-def compiled(variant="tiny"):
-  return jax.jit(built(variant)[0].apply)
-
-
 def run(made, variant="tiny"):
-  return tiny.host(compiled(variant)(built(variant)[1], made))
+  model, variables = built(variant)
+  return tiny.host(model.apply(variables, made))
 
 
 def close(found, expected, atol=2e-5):
@@ -86,7 +82,7 @@ def test_with_all_tokens_visible_it_is_one_deeper_encoder():
   body["stack"] = {**params["encoder"]["stack"], "layers_2": last}
   body |= {k: v for k, v in params.items() if k.startswith("heads_")}
   whole = assembly.build(plain, vocab_size=tiny.VOCAB)
-  expected = jax.jit(whole.apply)({"params": body}, batch(None))
+  expected = whole.apply({"params": body}, batch(None))
   found = run(batch(None))["masked_lm"]
   np.testing.assert_allclose(found, expected["masked_lm"], atol=2e-5)
 
@@ -143,11 +139,11 @@ def test_states_are_those_of_whole_rows_that_hide_the_others(position, mixer):
   made = spec(positions=POSITIONS[position], mixer=part)
   made["towers"]["decoder"]["positions"] = dict(kind="none")
   model, variables = tiny.build(made)
-  found = jax.jit(model.apply)(variables, batch())["hidden"]
+  found = model.apply(variables, batch())["hidden"]
   seen = np.stack([np.isin(np.arange(LENGTH), row) for row in VISIBLE])
   hiding = batch(None)
   hiding["segments"] = np.where(seen, hiding["segments"], 0)
-  expected = jax.jit(model.apply)(variables, hiding)["hidden"]
+  expected = model.apply(variables, hiding)["hidden"]
   real = seen & (tiny.SEGMENTS > 0)
   np.testing.assert_allclose(found[real], expected[real], atol=2e-5)
 
@@ -197,14 +193,12 @@ def gradients(model, variables, made):
   return jax.value_and_grad(loss)(variables)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_gradients_reach_every_parameter_on_any_mesh(variant):
-  model, variables = built(variant)
-  shapes = tiny.shapes(model, batch())
+def on_meshes(model, variables, made, gradients):
+  """Gradients on 8 devices are those on one, and none is 0."""
+  shapes = tiny.shapes(model, made)
   mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
   placed = jax.device_put(variables, sharding.state_shardings(shapes, mesh))
-  four = {k: np.concatenate([v, v]) for k, v in batch().items()}
+  four = {k: np.concatenate([v, v]) for k, v in made.items()}
   step = jax.jit(functools.partial(gradients, model))
   loss, found = step(placed, sharding.shard_batch(four, mesh))
   expected_loss, expected = step(variables, four)
@@ -215,6 +209,12 @@ def test_gradients_reach_every_parameter_on_any_mesh(variant):
       leaf, expected[path], atol=1e-4, rtol=1e-3, err_msg=path
     )
     assert np.abs(leaf).max() > 0 or path.endswith("key/bias"), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gradients_reach_every_parameter_on_any_mesh(variant):
+  on_meshes(*built(variant), batch(), gradients)
 
 
 def test_what_is_exported_is_the_encoder_without_masked_lm():

@@ -1,6 +1,7 @@
 """Post-norm residual block (BERT, RoBERTa, MosaicBERT)."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 
@@ -21,6 +22,9 @@ class PostNorm(nn.Module):
       None.
   """
 
+  # `mixed` and `fed` are all that it does; subclasses that do more say no.
+  splits: ClassVar[bool] = True
+
   mixer: nn.Module
   feedforward: nn.Module
   norm: Callable[[], nn.Module]
@@ -38,9 +42,16 @@ class PostNorm(nn.Module):
 
   def __call__(self, x, ctx, kv=None):
     """x [batch, length, width]; the mixer's keys and values may be apart."""
+    return self.fed(self.mixed(x, ctx, kv), ctx)
+
+  def mixed(self, x, ctx, kv=None):
+    """The first half: what the mixer adds."""
     h = self.mixer(x, ctx) if kv is None else self.mixer(x, ctx, kv)
     h = self.drop(h, deterministic=not ctx.train)
-    x = self.mixer_norm(x + h)
+    return self.mixer_norm(x + h)
+
+  def fed(self, x, ctx):
+    """The second half: what the feed-forward adds."""
     h = self.feedforward(x, ctx)
     h = self.feedforward_drop(h, deterministic=not ctx.train)
     return self.feedforward_norm(x + h)

@@ -31,6 +31,8 @@ class PostNormConvolution(PostNorm):
   # Why it cannot run on chosen tokens alone: see models/_places.py.
   neighbours: ClassVar[str] = "reads the tokens to both sides."
 
+  splits: ClassVar[bool] = False
+
   width: int = 0
   kernel_size: int = 3
   activation: str = "gelu"

@@ -1,5 +1,7 @@
 """Post-norm block that also reads an encoder (BART's decoder)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 
 from jaxlm.layers.blocks import blocks
@@ -13,6 +15,8 @@ class PostNormCross(PostNorm, kw_only=True):
   Attributes:
     cross: reads the encoder's states, `ctx.memory`.
   """
+
+  splits: ClassVar[bool] = False
 
   cross: nn.Module
 

@@ -1,6 +1,7 @@
 """Pre-norm residual block (GPT-2, ModernBERT)."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 
@@ -25,6 +26,9 @@ class PreNorm(nn.Module):
       input has just been normalised).
   """
 
+  # `mixed` and `fed` are all that it does; subclasses that do more say no.
+  splits: ClassVar[bool] = True
+
   mixer: nn.Module
   feedforward: nn.Module
   norm: Callable[[], nn.Module]
@@ -43,7 +47,14 @@ class PreNorm(nn.Module):
     )
 
   def __call__(self, x, ctx):
+    return self.fed(self.mixed(x, ctx), ctx)
+
+  def mixed(self, x, ctx):
+    """The first half: what the mixer adds to [batch, length, width]."""
     h = x if self.skip_mixer_norm else self.mixer_norm(x)
-    x = x + self.drop(self.mixer(h, ctx), deterministic=not ctx.train)
+    return x + self.drop(self.mixer(h, ctx), deterministic=not ctx.train)
+
+  def fed(self, x, ctx):
+    """The second half: what the feed-forward adds."""
     h = self.feedforward(self.feedforward_norm(x), ctx)
     return x + self.feedforward_drop(h, deterministic=not ctx.train)

@@ -1,5 +1,7 @@
 """Pre-norm block that also reads an encoder (T5's decoder)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 
 from jaxlm.layers.blocks import blocks
@@ -13,6 +15,8 @@ class PreNormCross(PreNorm, kw_only=True):
   Attributes:
     cross: reads the encoder's states, `ctx.memory`.
   """
+
+  splits: ClassVar[bool] = False
 
   cross: nn.Module
 

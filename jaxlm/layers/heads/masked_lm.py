@@ -1,5 +1,7 @@
 """Masked-LM head: transform, norm, tied output with a bias (BERT)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -27,6 +29,9 @@ class MaskedLMHead(nn.Module):
       MobileBERT) or in its place (the whole width in EELBERT, where there is
       no E).
   """
+
+  # The states that it reads: those at these places, where the batch has them.
+  places: ClassVar[str] = "predict_positions"
 
   norm: dict
   activation: str = "gelu"

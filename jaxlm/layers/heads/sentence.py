@@ -1,6 +1,7 @@
 """Heads that read one state a sentence: classes and scores."""
 
 import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,6 +27,9 @@ class SentenceHead(nn.Module):
       pooler is BERT's own (`input_dropout=False`).
     input_dropout: also drop the state that the pooler reads (RoBERTa).
   """
+
+  # The states that it reads: those at these places, or the first.
+  places: ClassVar[str] = "cls_positions"
 
   classes: int
   pooler: bool = True

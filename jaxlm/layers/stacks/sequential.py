@@ -32,6 +32,13 @@ class Sequential(nn.Module):
     """The last layer; `more` goes to it, such as keys and values apart."""
     return self._run(self.layers[-1], x, ctx, *more)
 
+  def halves(self, x, ctx, half: str):
+    """One half of every layer, 'mixed' or 'fed'."""
+    run = nn.remat(_half, static_argnums=(3,)) if self.remat else _half
+    for layer in self.layers:
+      x = run(layer, x, ctx, half)
+    return x
+
   def _run(self, layer, x, ctx, *more):
     run = nn.remat(_run) if self.remat else _run
     x = run(layer, x, ctx, *more)
@@ -41,3 +48,7 @@ class Sequential(nn.Module):
 
 def _run(layer, x, ctx, *more):
   return layer(x, ctx, *more)
+
+
+def _half(layer, x, ctx, half):
+  return getattr(layer, half)(x, ctx)
