@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxlm.data import _decoder_text
 from jaxlm.types import Batch, Task
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def _row(batch, tokenizer, row) -> list[str]:
     ]
     if told and "predict_ids" in batch:
       lines.append(f"    predict {', '.join(told)}")
+    lines += _decoder_text.lines(batch, tokenizer, row, segment)
     lines += _labels(batch, row, places)
   return lines
 
@@ -68,7 +70,7 @@ def _predictions(batch, row) -> list[tuple[int, int]]:
     counts = batch["predict_weights"][row] > 0
     places = batch["predict_positions"][row][counts]
     return list(zip(places, batch["predict_ids"][row][counts]))
-  if "targets" in batch:
+  if "targets" in batch and "decoder_inputs" not in batch:
     places = np.flatnonzero(batch["weights"][row] > 0)
     return list(zip(places, batch["targets"][row][places]))
   return []
@@ -92,6 +94,7 @@ def _rates(batch, tokenizer) -> list[str]:
   segments = _segments(batch)
   real = int((segments > 0).sum())
   lines = [f"{real:,} tokens, {1 - real / segments.size:.2%} padding"]
+  lines += _decoder_text.rates(batch)
   found = [
     (batch["inputs"][row][place], target)
     for row in range(len(segments))
