@@ -15,7 +15,9 @@ from tests import tiny
 ROWS = 4  # over data=2 x fsdp=2
 SEGMENTS = np.concatenate([tiny.SEGMENTS, tiny.SEGMENTS[::-1]])
 # Where no norm holds them, numbers grow to 1e4 with weights as wide as others'.
-DRAWN = {"mobilebert": 0.1}
+# So they do in T5 v1.1, whose gates multiply and whose scores are not scaled:
+# as wide, sharded differs by 2e-4 in float32, and by 2e-13 in float64.
+DRAWN = {"mobilebert": 0.1, "ul2": 0.15}
 every_config = pytest.mark.parametrize("name", tiny.CONFIGS)
 
 
