@@ -33,6 +33,8 @@ CONTENDERS: dict[str, tuple[float, dict]] = {
   "stable_adamw": (2e-3, dict(kind="stable_adamw", weight_decay=0.01)),
   "lamb": (1e-2, dict(kind="lamb")),
   "muon": (2e-3, dict(kind="muon")),
+  "soap": (2e-3, dict(kind="soap")),
+  "shampoo": (2e-3, dict(kind="shampoo")),
   "sophia": (1e-3, dict(kind="sophia")),
   "adahessian": (3e-2, dict(kind="adahessian")),
   "adahessian, every 10": (3e-2, dict(kind="adahessian", interval=10)),
