@@ -8,10 +8,12 @@ import hashlib
 import numpy as np
 import pytest
 
+from configs import efficient_mlm, masking_study
 from jaxlm.data import cache, order, tasks
 from jaxlm.data._tensorflow import tf
 from jaxlm.data.corruption import corruptions
 from jaxlm.errors import UserError
+from jaxlm.training import durations
 from tests.data import fakes
 from tests.data.test_corruption import LENGTH, corrupt, restored, rows_of
 
@@ -230,3 +232,30 @@ def test_order_of_copies():
   assert [a.tolist() for a in plain[:2]] == [
     a.tolist() for a in order.rows_of_step(3, 2, 6, 10)
   ]
+
+
+@pytest.mark.parametrize("variant", list(masking_study.SIZES))
+def test_the_study_compares_equal_numbers_of_sequences(variant):
+  config = masking_study.get_config(variant)
+  data = config.data.to_dict()
+  corruption = corruptions.build(data["corruption"])
+  copies = corruption.copies(data["length"])
+  sequences = config.batch_size // copies
+  assert config.batch_size % copies == 0
+  rows = variant.endswith("_rows")
+  assert sequences == (5 if rows else 1) * masking_study.SEQUENCES
+
+
+def test_the_efficient_recipe_is_told_in_hours():
+  config = efficient_mlm.get_config("large")
+  found = durations.resolve(
+    config.steps, rows=10**6, batch_size=config.batch_size, row_tokens=128
+  )
+  assert found.seconds == 24 * 3600
+  schedule = durations.build_schedule(
+    config.schedule.to_dict(), config.optimizer.learning_rate, found
+  )
+  at = lambda hours: float(schedule(found.schedule_step(5, hours * 3600)))
+  assert at(1.44) == pytest.approx(2e-3)  # 6% of the time
+  assert at(0.72) == pytest.approx(1e-3) and at(24) == 0.0
+  assert at(12.72) == pytest.approx(1e-3, rel=1e-4)
