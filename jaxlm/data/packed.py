@@ -99,7 +99,8 @@ class Packed:
       raise errors.UserError(
         f"data.corruption '{self.corruption['kind']}' takes spans out of one "
         "text a row, but the arrangement packs several: set "
-        "config.data.arrangement=dict(kind='stream') (running text), or "
+        "config.data.arrangement=dict(kind='stream') (running text) or "
+        "dict(kind='blocks') (the same between brackets, as BART reads it), or "
         "config.data.arrangement.max_per_row=1."
       )
 

@@ -168,6 +168,7 @@ def test_the_share_of_replaced_tokens_is_exact():
   assert ((first == MASK) == (second == MASK)).all()
 
 
+@pytest.mark.slow
 def test_rows_change_with_their_seed():
   _, out = corrupt([LENGTH] * 20)
   _, again = corrupt([LENGTH] * 20)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm import errors
+from jaxlm import errors, sharding
 from jaxlm.models import assembly
 from jaxlm.objectives import contrast, objectives
 from tests import tiny
@@ -19,7 +19,8 @@ SOURCE, TARGET, ROWS = 8, 6, 3
 def case():
   spec = tiny.config_model("e2s2")
   spec["towers"] = {
-    name: tower | dict(depth=1) for name, tower in spec["towers"].items()
+    name: tower | dict(depth=1, stack=dict(kind="sequential"))
+    for name, tower in spec["towers"].items()
   }
   model = assembly.build(spec, vocab_size=tiny.VOCAB)
   rng = np.random.default_rng(0)
@@ -44,18 +45,33 @@ def case():
   return model, tiny.fill(tiny.shapes(model, batch)), batch
 
 
+class Recorder:
+  """A model that keeps its outputs."""
+
+  def __init__(self, model):
+    self.model, self.seen = model, []
+
+  def apply(self, variables, batch, **options):
+    self.seen.append(self.model.apply(variables, batch, **options))
+    return self.seen[-1]
+
+
 @functools.cache
-def compiled(**fields):
-  part = objectives.build(dict(kind="e2s2", temperature=0.7, **fields))
-  run = lambda params, batch: part(
-    case()[0], params, batch, jax.random.key(0), train=False
-  )
+def compiled():
+  """(params, batch) -> the outcome and the outputs of both views."""
+  part = objectives.build(dict(kind="e2s2", temperature=0.7))
+
+  def run(params, batch):
+    model = Recorder(case()[0])
+    found = part(model, params, batch, jax.random.key(0), train=False)
+    return found, model.seen
+
   return part, jax.jit(run)
 
 
-def outcome(batch, **fields):
-  part, run = compiled(**fields)
-  return part, tiny.host(run(case()[1], batch))
+def outcome(batch):
+  part, run = compiled()
+  return part, *tiny.host(run(case()[1], batch))
 
 
 def nll(logits, labels, weights):
@@ -80,11 +96,8 @@ def slow_contrast(first, second, temperature):
 
 
 def test_every_term_is_its_formula():
-  model, params, batch = case()
-  run = jax.jit(model.apply)
-  first = run(params, batch)
-  second = run(params, {**batch, "inputs": batch["corrupted_inputs"]})
-  part, found = outcome(batch)
+  _, _, batch = case()
+  part, found, (second, first) = outcome(batch)
   target = (batch["targets"], batch["weights"])
   marks = (batch["tags"], batch["tag_weights"])
   means = [
@@ -116,39 +129,43 @@ def test_every_term_is_its_formula():
 
 
 def test_one_pass_where_the_first_view_is_not_wanted():
-  part, found = outcome(case()[2], infilled=0.0, contrast=0.0)
-  _, both = outcome(case()[2])
-  assert part.passes == 1 and set(found.sums) == {"corrupted", "detection"}
-  assert part.weights(case()[2]).keys() == found.sums.keys()
-  for name in found.sums:
-    np.testing.assert_allclose(found.sums[name], both.sums[name], rtol=1e-6)
+  model, params, batch = case()
+  part = objectives.build(dict(kind="e2s2", infilled=0.0, contrast=0.0))
+  recorder = Recorder(model)
+  run = lambda: part(recorder, params, batch, jax.random.key(0), train=False)
+  found = jax.eval_shape(run)
+  assert part.passes == len(recorder.seen) == 1
+  assert set(found.sums) == {"corrupted", "detection"}
+  assert part.weights(batch).keys() == found.sums.keys()
 
 
 def test_what_stands_at_padding_is_nobodys():
   _, _, batch = case()
-  _, found = outcome(batch)
+  _, found, _ = outcome(batch)
   moved = dict(batch)
   for key in ("inputs", "corrupted_inputs"):
     moved[key] = np.where(batch["segments"], batch[key], 9)
   moved["targets"] = np.where(batch["weights"], batch["targets"], 9)
-  _, other = outcome(moved)
+  _, other, _ = outcome(moved)
   for name, value in found.sums.items():
     np.testing.assert_allclose(value, other.sums[name], rtol=1e-5)
 
 
-def test_contrast_of_orthonormal_pairs():
-  """ln(1 + 6 / e) of four pairs at temperature 1."""
-  views = jnp.eye(4, 8) * jnp.arange(1.0, 5.0)[:, None]  # lengths are nothing
-  ones = jnp.ones(4)
-  found = jax.jit(contrast.nt_xent)(views, views, ones)
-  assert float(found) == pytest.approx(4 * 1.16542, abs=4e-5)
-  # Rows that hold no text neither count nor are they negatives.
-  more = jnp.concatenate([views, jnp.zeros((2, 8))])
-  real = jnp.array([1, 1, 1, 1, 0, 0])
-  run = jax.value_and_grad(lambda x: contrast.nt_xent(x, more, real))
-  value, gradient = jax.jit(run)(more)
+def test_contrast_of_orthonormal_pairs_on_eight_devices():
+  """ln(1 + 6 / e) of four pairs at temperature 1, each on its own device.
+
+  Rows that hold no text neither count nor are they negatives.
+  """
+  views = np.zeros((8, 8), np.float32)
+  views[::2] = np.eye(4, 8) * np.arange(1.0, 5.0)[:, None]  # cosines alone
+  real = (np.arange(8) % 2 == 0).astype(np.float32)
+  rows = sharding.shard_batch(
+    dict(views=views, real=real), sharding.make_mesh(data=8)
+  )
+  run = jax.value_and_grad(lambda x: contrast.nt_xent(x, x, rows["real"]))
+  value, gradient = jax.jit(run)(rows["views"])
   assert float(value) == pytest.approx(4 * 1.16542, abs=4e-5)
-  assert np.isfinite(gradient).all() and not np.asarray(gradient)[4:].any()
+  assert np.isfinite(gradient).all() and not np.asarray(gradient)[1::2].any()
 
 
 def largest(tree, term):
