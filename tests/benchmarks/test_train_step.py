@@ -25,6 +25,7 @@ def pool(tmp_path_factory):
   )
 
 
+@pytest.mark.slow
 def test_rows_hold_each_document_once_and_little_padding(pool):
   used = np.concatenate([i for rows in pool.rows for i in rows])
   assert sorted(used) == list(range(len(pool.documents)))
@@ -35,6 +36,7 @@ def test_rows_hold_each_document_once_and_little_padding(pool):
     assert len(document) <= 64
 
 
+@pytest.mark.slow
 def test_packed_batch(pool):
   batch = _documents.packed_batch(pool, 0, seed=0)
   real = batch["segments"] > 0

@@ -1,5 +1,6 @@
 """SqueezeBERT's attention: grouped maps of queries, keys and values."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ def test_it_is_attention_with_block_diagonal_maps(groups, output):
     }
     for name, leaf in params.items()
   }
-  found = module.apply({"params": params}, jnp.asarray(x), ctx)
-  expected = part("attention").apply({"params": whole}, jnp.asarray(x), ctx)
+  found = jax.jit(module.apply)({"params": params}, x, ctx)
+  expected = jax.jit(part("attention").apply)({"params": whole}, x, ctx)
   np.testing.assert_allclose(tiny.real(found), tiny.real(expected), atol=1e-5)
 
 

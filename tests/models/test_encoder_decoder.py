@@ -93,7 +93,8 @@ def test_without_targets_the_decoder_reads_the_source():
   source = {k: batch[k] for k in ("inputs", "segments", "positions")}
   both = {**source, **{f"decoder_{k}": v for k, v in source.items()}}
   np.testing.assert_array_equal(
-    model.apply(params, source)["hidden"], model.apply(params, both)["hidden"]
+    jax.jit(model.apply)(params, source)["hidden"],
+    jax.jit(model.apply)(params, both)["hidden"],
   )
 
 
@@ -105,7 +106,7 @@ def test_one_token_table_serves_both_sides_and_the_output():
 
   tables = [p for p in params["params"]["embeddings"]]
   assert tables == ["table"]
-  gradient = jax.grad(loss)(params)["params"]["embeddings"]["table"]
+  gradient = jax.jit(jax.grad(loss))(params)["params"]["embeddings"]["table"]
   assert np.abs(gradient).max(-1).min() > 0  # each is a candidate
 
 
@@ -115,7 +116,7 @@ def test_t5_output_is_scaled_and_v1_1_has_its_own():
   model = assembly.build(new, vocab_size=tiny.VOCAB)
   params = tiny.fill(tiny.shapes(model, pairs()))
   assert params["params"]["heads_seq2seq_lm"]["table"].shape == (512, 64)
-  made = model.apply(params, pairs())
+  made = jax.jit(model.apply)(params, pairs())
   expected = np.einsum(
     "btd,vd->btv", made["hidden"], params["params"]["heads_seq2seq_lm"]["table"]
   )
@@ -129,8 +130,8 @@ def test_scaled_embeddings_multiply_by_the_root_of_the_width():
   table = params["params"]["embeddings"]["table"]
   lifted = {**params["params"], "embeddings": {"table": table * 8.0}}
   np.testing.assert_allclose(
-    model.apply(params, batch)["hidden"],
-    plain.apply({"params": lifted}, batch)["hidden"],
+    jax.jit(model.apply)(params, batch)["hidden"],
+    jax.jit(plain.apply)({"params": lifted}, batch)["hidden"],
     rtol=1e-4,
     atol=1e-4,
   )

@@ -67,7 +67,7 @@ def test_what_is_kept():
   "order, remat",
   # One loop; groups; a pair that repeats; what no loop can hold.
   [
-    ("aaa", True),
+    pytest.param("aaa", True, marks=pytest.mark.slow),
     pytest.param("aabb", False, marks=pytest.mark.slow),
     ("abab", True),
     pytest.param("aaba", True, marks=pytest.mark.slow),

@@ -53,9 +53,14 @@ def like(params, seed):
 
 def walk(tx, params, count=3, **extra):
   state = tx.init(params)
+
+  @jax.jit
+  def step(grads, state, params):
+    updates, state = tx.update(grads, state, params, **extra)
+    return optax.apply_updates(params, updates), state
+
   for index in range(count):
-    updates, state = tx.update(like(params, index), state, params, **extra)
-    params = optax.apply_updates(params, updates)
+    params, state = step(like(params, index), state, params)
   return params, state
 
 
@@ -166,10 +171,13 @@ _LIKE_OTHERS = (
   "accumulate",
   "eight_bit",
   "frozen",
+  "gradnormlorp",
   "layer_decay",
   "muon",
   "prior_decay",
   "sam",
+  "shampoo",
+  "soap",
   "sophia",
   "stable_adamw",
 )

@@ -64,7 +64,7 @@ def test_kernels_name_what_has_them(loss, instead, product, implementation):
   "loss, implementation",
   [
     (_attention_loss, "reference"),
-    (_attention_loss, "chunked"),
+    pytest.param(_attention_loss, "chunked", marks=pytest.mark.slow),
     (_convolution_loss, "reference"),
   ],
 )

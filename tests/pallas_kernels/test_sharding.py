@@ -24,6 +24,8 @@ MESHES = {
   "tensor": (1, 1, 8),
   "fsdp-tensor": (1, 2, 4),
 }
+# By heads of keys, what the default tests run.
+ALWAYS = {8: ("all",), 2: ("all", "tensor")}
 STATIC = Static(window=(7, 5), scale=0.5, soft_cap=9.0, dropout_rate=0.3)
 
 
@@ -155,8 +157,17 @@ def through(static, x):
   return sharded.attend(stand_in, static, x)
 
 
-@pytest.mark.parametrize("key_heads", [H, 2])
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize(
+  "name, key_heads",
+  # All axes at once, with heads that are shared and that do not divide.
+  [
+    pytest.param(
+      name, heads, marks=() if name in ALWAYS[heads] else pytest.mark.slow
+    )
+    for name in MESHES
+    for heads in (H, 2)
+  ],
+)
 def test_sharded_is_unsharded(name, key_heads):
   out, grads = expected(key_heads)
   mesh = mesh_of(MESHES[name])

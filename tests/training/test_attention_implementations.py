@@ -117,7 +117,10 @@ def losses(name, implementation, mesh=None, rows=ROWS) -> list[float]:
   return found
 
 
-@pytest.mark.parametrize("implementation", [*KERNELS, "chunked"])
+@pytest.mark.parametrize(
+  "implementation",
+  [*KERNELS, pytest.param("chunked", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(
   "name",
   [

@@ -72,7 +72,9 @@ def crash_at(step):
   return Every(1, check)
 
 
-@pytest.mark.parametrize("step", [3, 5, 10])
+@pytest.mark.parametrize(
+  "step", [pytest.param(3, marks=pytest.mark.slow), 5, 10]
+)
 def test_a_crashed_run_goes_on_to_the_same_parameters(whole, tmp_path, step):
   workdir, result = whole
   with pytest.raises(Crash):

@@ -51,7 +51,9 @@ def close(a, b, tolerance=1e-5):
   )
 
 
-@pytest.mark.parametrize("microbatches", [2, 8])
+@pytest.mark.parametrize(
+  "microbatches", [pytest.param(2, marks=pytest.mark.slow), 8]
+)
 def test_microbatches_give_the_gradient_of_the_whole_batch(microbatches):
   whole, first = run()
   parts, second = run(microbatches=microbatches)
@@ -72,10 +74,10 @@ def test_microbatches_are_not_a_mean_of_means():
 @pytest.mark.parametrize(
   "sizes",
   [
-    dict(data=8),
+    pytest.param(dict(data=8), marks=pytest.mark.slow),
     dict(data=1, fsdp=8),
     dict(data=2, fsdp=2, tensor=2),
-    dict(data=1, fsdp=1, tensor=8),
+    pytest.param(dict(data=1, fsdp=1, tensor=8), marks=pytest.mark.slow),
   ],
 )
 def test_sharded_training_equals_unsharded(sizes):
@@ -235,7 +237,8 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_rows():
   every_second = range(0, 16, 2)
   rows = [{k: v[i : i + 1] for k, v in batch.items()} for i in every_second]
   params = variables["params"]
-  every = [jax.grad(likelihood)(params, row) for row in rows]
+  gradient = jax.jit(jax.grad(likelihood))
+  every = [gradient(params, row) for row in rows]
   expected = jax.tree.map(lambda *g: sum(x**2 for x in g) / 8, *every)
   found = steps.fisher(model, objective, {}, batch, params, 8)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)
