@@ -51,7 +51,7 @@ def get_config(variant: str = "60m"):
     order=("layer",),
     depth=depth,
     stack=dict(kind="scan", remat=False),
-    heads=dict(causal_lm=dict(kind="causal_lm")),
+    heads=dict(causal_lm=dict(kind="causal_lm", tied=False)),
     initializer=dict(std=0.02),
   )
   config.objective = dict(kind="causal_lm")

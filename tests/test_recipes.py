@@ -43,6 +43,8 @@ PUBLISHED = {
   ("mosaicbert", "base"): 137_400_384,
   ("mosaicbert", "large"): 435_221_312,
   ("modernbert", "base"): 149_655_232,
+  # 2 * 32000 * 512 + 8 * (4 * 512**2 + 3 * 512 * 1376 + 2 * 512) + 512.
+  ("galore", "60m"): 58_073_600,
   # The sheet's 80.27M, 115.6M (called 110M), 259.1M and 341.0M.
   ("m2bert", "80m"): 80_267_328,
   ("m2bert", "base"): 115_583_616,

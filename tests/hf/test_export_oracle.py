@@ -106,6 +106,15 @@ OWN = {
     feedforward=dict(kind="mlp", hidden=32, activation="relu"),
     embeddings=dict(kind="factorized", types=0, table_width=12),
   ),
+  "llama": own(
+    norm="rms",
+    block=dict(kind="pre_norm"),
+    positions=dict(kind="rotary"),
+    mixer=dict(causal=True, use_bias=False),
+    feedforward=dict(kind="gated", hidden=32, activation="silu"),
+    kind="decoder",
+    heads=dict(causal_lm=dict(kind="causal_lm", tied=False)),
+  ),
   "sines": own(
     norm="layer",
     block=dict(kind="pre_norm"),

@@ -162,11 +162,17 @@ class JaxlmForCausalLM(JaxlmPreTrainedModel, GenerationMixin):
   def __init__(self, config):
     super().__init__(config)
     self.model = JaxlmModel(config)
+    if not config.model["heads"]["causal_lm"].get("tied", True):
+      self.causal_lm = nn.Module()
+      table = torch.empty(config.model["vocab_size"], config.model["width"])
+      self.causal_lm.table = nn.Parameter(table)
     self.post_init()
 
   def forward(self, input_ids, attention_mask=None, labels=None, **inputs):
     hidden = self.model(input_ids, attention_mask, **inputs)[0]
-    logits = F.linear(hidden, self.model.embeddings.table)
+    own = getattr(self, "causal_lm", None)
+    table = self.model.embeddings.table if own is None else own.table
+    logits = F.linear(hidden, table)
     loss = None
     if labels is not None:
       loss = F.cross_entropy(

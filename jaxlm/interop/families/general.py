@@ -84,7 +84,7 @@ READS = {
   },
   "head": {
     "masked_lm": {"norm", "activation", "use_bias", "output_bias"},
-    "causal_lm": set(),
+    "causal_lm": {"tied"},
     "classify": _SENTENCE,
     "regress": _SENTENCE,
     "tag": _SENTENCE - {"input_dropout"},
@@ -116,6 +116,7 @@ def leaves(description) -> list[Leaf]:
     *linear("heads_masked_lm/transform", "masked_lm.transform"),
     *norm("heads_masked_lm/norm", "masked_lm.norm"),
     Leaf("heads_masked_lm/output_bias", "masked_lm.output_bias"),
+    Leaf("heads_causal_lm/table", "causal_lm.table"),
   ]
   for head in ("next_sentence", "classify", "regress", "tag"):
     table += linear(f"heads_{head}/pooler", f"{head}.pooler")

@@ -21,6 +21,31 @@ def sentences(hidden, batch):
   return hidden[:, :1]
 
 
+def own_logits(head, states, vocab_size: int):
+  """states T^T over a table of the head's own, called inside the head.
+
+  Args:
+    head: has the fields `initializer`, `dtype` and `param_dtype`.
+    states: [..., width].
+    vocab_size: rows of the table.
+
+  Returns:
+    float32 logits [..., vocab_size].
+  """
+  table = head.param(
+    "table",
+    primitives.partitioned(head.initializer.rows(), ("vocab", "embed")),
+    (vocab_size, states.shape[-1]),
+    head.param_dtype,
+  )
+  return jnp.einsum(
+    "...d,vd->...v",
+    states.astype(head.dtype),
+    table.astype(head.dtype),
+    preferred_element_type=jnp.promote_types(head.dtype, jnp.float32),
+  )
+
+
 def pooled(head, x):
   """A head's pooler, called inside the head: norm(act(W x)), norm optional.
 

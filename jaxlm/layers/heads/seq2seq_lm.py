@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm.layers import primitives
-from jaxlm.layers.heads import heads
+from jaxlm.layers.heads import base, heads
 from jaxlm.layers.primitives import Initializer
 
 
@@ -35,7 +35,7 @@ class Seq2SeqHead(nn.Module):
     logits = (
       embeddings.attend(hidden)
       if self.tied
-      else self._own(hidden, embeddings.vocab_size)
+      else base.own_logits(self, hidden, embeddings.vocab_size)
     )
     if not self.output_bias:
       return logits
@@ -48,17 +48,3 @@ class Seq2SeqHead(nn.Module):
     padded = logits.shape[-1] - embeddings.vocab_size
     bias = jnp.pad(bias, ((0, 0), (0, padded)))
     return logits + bias[None].astype(logits.dtype)
-
-  def _own(self, hidden, vocab_size):
-    table = self.param(
-      "table",
-      primitives.partitioned(self.initializer.rows(), ("vocab", "embed")),
-      (vocab_size, hidden.shape[-1]),
-      self.param_dtype,
-    )
-    return jnp.einsum(
-      "...d,vd->...v",
-      hidden.astype(self.dtype),
-      table.astype(self.dtype),
-      preferred_element_type=jnp.promote_types(self.dtype, jnp.float32),
-    )
