@@ -20,16 +20,18 @@ LENGTH = tiny.LENGTH
 VISIBLE = np.array(
   [[0, 2, 3, 5, 6, 7, 9, 10, 11], [1, 2, 3, 5, 6, 9, 10, 11, LENGTH]], np.int32
 )
-VARIANTS = ("tiny", "tiny_cross")
+CROSS = pytest.param("tiny_cross", marks=pytest.mark.slow)
+variants = pytest.mark.parametrize("variant", ["tiny", CROSS])
 HEADS = dict(
   masked_lm=dict(kind="masked_lm"), classify=dict(kind="classify", classes=3)
 )
 
 
 def spec(variant="tiny", positions=None, **layer):
+  """One layer each: unrolled, programs compile twice as fast as with two."""
   made = tiny.config_model("three_ml", variant) | dict(heads=HEADS)
   for tower in made["towers"].values():
-    tower["stack"] = dict(kind="sequential")
+    tower |= dict(stack=dict(kind="sequential"), depth=1)
     tower["layers"]["layer"] |= layer
   if positions:
     made["towers"]["encoder"]["positions"] = positions
@@ -49,9 +51,13 @@ def built(variant="tiny"):
   return tiny.build(spec(variant))
 
 
+@functools.cache
+def compiled(variant="tiny"):
+  return jax.jit(built(variant)[0].apply)
+
+
 def run(made, variant="tiny"):
-  model, variables = built(variant)
-  return tiny.host(model.apply(variables, made))
+  return tiny.host(compiled(variant)(built(variant)[1], made))
 
 
 def close(found, expected, atol=2e-5):
@@ -75,31 +81,32 @@ def test_with_all_tokens_visible_it_is_one_deeper_encoder():
   """Closed form: encoder and decoder layers, one after the other."""
   made, params = spec(), built()[1]["params"]
   plain = made["towers"]["encoder"] | dict(
-    embeddings=made["embeddings"], heads=HEADS, depth=3
+    embeddings=made["embeddings"], heads=HEADS, depth=2
   )
   body = dict(params["encoder"], embeddings=params["embeddings"])
   last = params["decoder"]["stack"]["layers_0"]
-  body["stack"] = {**params["encoder"]["stack"], "layers_2": last}
+  body["stack"] = {**params["encoder"]["stack"], "layers_1": last}
   body |= {k: v for k, v in params.items() if k.startswith("heads_")}
   whole = assembly.build(plain, vocab_size=tiny.VOCAB)
-  expected = whole.apply({"params": body}, batch(None))
+  expected = jax.jit(whole.apply)({"params": body}, batch(None))
   found = run(batch(None))["masked_lm"]
   np.testing.assert_allclose(found, expected["masked_lm"], atol=2e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
+@variants
 def test_every_place_named_visible_is_no_place_named(variant):
   every = np.tile(np.arange(LENGTH, dtype=np.int32), (2, 1))
   close(run(batch(every), variant), run(batch(None), variant))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@variants
 def test_the_order_of_slots_is_of_no_account(variant):
   order = np.random.default_rng(0).permutation(VISIBLE.shape[1])
   close(run(batch(VISIBLE[:, order]), variant), run(batch(), variant))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@variants
 def test_tokens_that_are_left_out_are_never_read(variant):
   made = batch()
   expected = run(made, variant)
@@ -128,6 +135,7 @@ ABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "position, mixer",
   [(position, "attention") for position in POSITIONS]
@@ -139,16 +147,16 @@ def test_states_are_those_of_whole_rows_that_hide_the_others(position, mixer):
   made = spec(positions=POSITIONS[position], mixer=part)
   made["towers"]["decoder"]["positions"] = dict(kind="none")
   model, variables = tiny.build(made)
-  found = model.apply(variables, batch())["hidden"]
+  found = jax.jit(model.apply)(variables, batch())["hidden"]
   seen = np.stack([np.isin(np.arange(LENGTH), row) for row in VISIBLE])
   hiding = batch(None)
   hiding["segments"] = np.where(seen, hiding["segments"], 0)
-  expected = model.apply(variables, hiding)["hidden"]
+  expected = jax.jit(model.apply)(variables, hiding)["hidden"]
   real = seen & (tiny.SEGMENTS > 0)
   np.testing.assert_allclose(found[real], expected[real], atol=2e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@variants
 def test_packed_documents_are_as_in_rows_of_their_own(variant):
   """Of row 0: its second document, alone in a row."""
   together = run(batch(), variant)["masked_lm"]
@@ -171,6 +179,7 @@ def test_packed_documents_are_as_in_rows_of_their_own(variant):
   )
 
 
+@pytest.mark.slow
 def test_empty_slots_of_predictions_change_no_other():
   made = batch()
   expected = run(made, "tiny_cross")["masked_lm"]
@@ -212,7 +221,7 @@ def on_meshes(model, variables, made, gradients):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@variants
 def test_gradients_reach_every_parameter_on_any_mesh(variant):
   on_meshes(*built(variant), batch(), gradients)
 
@@ -224,7 +233,7 @@ def test_what_is_exported_is_the_encoder_without_masked_lm():
     ["embeddings", "heads_classify", "input_norm", "positions", "stack"]
   )
   model = assembly.build(made, vocab_size=tiny.VOCAB)
-  found = model.apply({"params": params}, batch(None))
+  found = jax.jit(model.apply)({"params": params}, batch(None))
   expected = run(batch(None))
   np.testing.assert_allclose(found["hidden"], expected["hidden"], atol=2e-5)
   np.testing.assert_allclose(found["classify"], expected["classify"], atol=2e-5)
@@ -236,6 +245,7 @@ def decoder_of(width):
   return made
 
 
+@pytest.mark.slow
 def test_a_narrower_decoder_has_a_map_in_front():
   model, variables = tiny.build(decoder_of(16))
   kernel = variables["params"]["narrowing"]["kernel"]
