@@ -38,8 +38,8 @@ def get_config(variant: str = "base"):
     parts={name: _part(*told) for name, told in DENOISERS.items()},
   )
   config.tokenizer.extra = ("[NLU]", "[NLG]", "[S2S]")
-  if variant == "tiny":  # half of the text in spans of 3 needs some more
-    config.tokenizer.sentinels = 32
+  # Half of the text in spans of 3 makes more spans than T5's 100 sentinels.
+  config.tokenizer.sentinels = 32 if variant == "tiny" else 128
   return config
 
 

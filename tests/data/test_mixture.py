@@ -6,7 +6,12 @@ import scipy.stats
 
 from configs import ul2
 from jaxlm.data._tensorflow import tf
-from jaxlm.data.corruption import _mixture, _threefry, corruptions
+from jaxlm.data.corruption import (
+  _lengths,
+  _mixture,
+  _threefry,
+  corruptions,
+)
 from jaxlm.errors import UserError
 from tests.data import fakes
 
@@ -195,6 +200,19 @@ def test_the_mixture_of_ul2():
   ]  # fmt: skip
   part = corruptions.build(ul2.get_config("base").data.corruption.to_dict())
   assert part.text_length(513) == 1006  # of (512, 0.5, 64), and a prefix
+
+
+@pytest.mark.parametrize("variant", ul2.SIZES)
+def test_ul2_has_a_sentinel_for_every_span(variant):
+  config = ul2.get_config(variant)
+  length = config.data.length - 1  # and a prefix
+  spans = []
+  for part in config.data.corruption.to_dict()["parts"].values():
+    if part["corruption"]["kind"] == "span_corruption":
+      built = corruptions.build(part["corruption"])
+      text = built.text_length(length)
+      spans.append(_lengths.counts(text, built.density, built.mean_span)[1])
+  assert max(spans) <= config.tokenizer.sentinels
 
 
 @pytest.mark.parametrize(

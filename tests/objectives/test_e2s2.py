@@ -59,7 +59,7 @@ class Recorder:
 @functools.cache
 def compiled():
   """(params, batch) -> the outcome and the outputs of both views."""
-  part = objectives.build(dict(kind="e2s2", temperature=0.7))
+  part = objectives.build({"kind": "e2s2", "temperature": 0.7})
 
   def run(params, batch):
     model = Recorder(case()[0])

@@ -65,6 +65,7 @@ READS = {
 # Those that do more than apply a model once have files of their own.
 APART = {
   "attention_distillation": "models/test_conversion.py",
+  "e2s2": "objectives/test_e2s2.py",
   "replaced_token_detection": "objectives/test_replaced_token_detection.py",
 }
 SOFTMAX = pytest.mark.parametrize("kind", READS)
