@@ -1,11 +1,18 @@
-"""Show the batch of a step as text.
+"""Show the batch of a step as text, or measure what batches hold.
 
   jaxlm data --config=mosaicbert:small --config.data.files='corpus/*.txt' \\
       --workdir=runs/mine --step=1000
+
+With --stats it prints realised rates over some batches: how much of the text
+is corrupted, masked and predicted, how full rows are, unknown tokens, and how
+many tokens a word takes.
 """
 
-from jaxlm import configuration, run
+import pathlib
+
+from jaxlm import configuration, errors, run
 from jaxlm.commands import _cli
+from jaxlm.data import cache, datasets, statistics
 from jaxlm.data.prepared import describe
 
 
@@ -16,8 +23,54 @@ def main(argv):
   parser.add_argument("--workdir", required=True, help="where all results go")
   parser.add_argument("--step", type=int, default=0, help="which batch")
   parser.add_argument("--rows", type=int, default=4, help="rows to show")
+  parser.add_argument(
+    "--stats",
+    type=int,
+    nargs="?",
+    const=16,
+    default=0,
+    metavar="BATCHES",
+    help="measure so many batches (16)",
+  )
   args = _cli.parse(parser, argv)
   prepared = run.prepare_data(args.config, args.workdir)
-  seed = configuration.complete(args.config)["seed"]
+  config = configuration.complete(args.config)
+  if args.stats:
+    print("\n".join(_measured(config, prepared, args)))
+    return
+  seed = config["seed"]
   batch = prepared.train.batch_at(seed, args.step)
   print(describe(batch, prepared.tokenizer, rows=args.rows))
+
+
+def _measured(config, prepared, args) -> list[str]:
+  """Lines on the first batches, and on the vocabulary.
+
+  Raises:
+    UserError: data that are not packed text, which has no rates.
+  """
+  data = datasets.build(config["data"])
+  if not hasattr(data, "corruption"):
+    raise errors.UserError(
+      f"config.data.kind is '{config['data']['kind']}', of which nothing is "
+      "hidden: --stats measures packed text. `jaxlm tokenizer` tells how the "
+      "vocabulary fits."
+    )
+  pairs = statistics.training_pairs(
+    prepared.train,
+    cache.open_cache(pathlib.Path(args.workdir) / "cache"),
+    data.corruption,
+    length=data.length,
+    seed=config["seed"],
+    steps=args.stats,
+  )
+  copies = prepared.facts.get("copies_of_a_row", 1)
+  found = statistics.rates(pairs, prepared.tokenizer, copies)
+  fits = data.tokenizer_report(
+    tokenizer=prepared.tokenizer, workdir=args.workdir, seed=config["seed"]
+  )
+  return [
+    *found.lines(),
+    f"{fits['tokens_per_word']:.3f} tokens a word, {fits['unknown_rate']:.3%} "
+    f"unknown, of {fits['words']:,} words ({fits['measured_on']})",
+  ]

@@ -51,9 +51,10 @@ def _row(batch, tokenizer, row) -> list[str]:
   for segment in range(1, segments.max() + 1):
     places = np.flatnonzero(segments == segment)
     lines.append(f"  {segment} | {_text(tokenizer, inputs[places])}")
+    around = _boundaries(batch, row)
     told = [
       f"{place}: {tokenizer.id_to_token(inputs[place])} -> "
-      f"{tokenizer.id_to_token(target)}"
+      f"{tokenizer.id_to_token(target)}{around.get(place, '')}"
       for place, target in _predictions(batch, row)
       if segments[place] == segment
     ]
@@ -74,6 +75,16 @@ def _predictions(batch, row) -> list[tuple[int, int]]:
     places = np.flatnonzero(batch["weights"][row] > 0)
     return list(zip(places, batch["targets"][row][places]))
   return []
+
+
+def _boundaries(batch, row) -> dict[int, str]:
+  """place -> between which tokens its hidden span lies (SpanBERT)."""
+  if "boundary_weights" not in batch:
+    return {}
+  counts = batch["boundary_weights"][row] > 0
+  places = batch["predict_positions"][row][counts]
+  ends = batch["boundary_positions"][row][counts]
+  return {p: f" (between {a} and {b})" for p, (a, b) in zip(places, ends)}
 
 
 def _labels(batch, row, places) -> list[str]:
