@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm import errors, sharding
+from jaxlm import configuration, errors, recipe, sharding, types
 from jaxlm.models import assembly
 from jaxlm.objectives import contrast, objectives
 from tests import tiny
@@ -166,6 +166,29 @@ def test_contrast_of_orthonormal_pairs_on_eight_devices():
   value, gradient = jax.jit(run)(rows["views"])
   assert float(value) == pytest.approx(4 * 1.16542, abs=4e-5)
   assert np.isfinite(gradient).all() and not np.asarray(gradient)[1::2].any()
+
+
+@pytest.mark.slow
+def test_a_step_that_runs_the_model_twice_costs_twice():
+  config = configuration.complete(configuration.load("e2s2:tiny"))
+  spec = recipe.model_spec(config, {"vocab_size": 512})
+  shape = lambda *tail: jax.ShapeDtypeStruct((8, *tail), np.float32)
+  _, _, batch = case()
+  data = {k: shape(*np.shape(v)[1:]) for k, v in batch.items()}
+  task = types.Task("train", data, lambda *_: {}, 64)
+
+  def cost(**fields):
+    objective = {"kind": "e2s2", **fields}
+    made = recipe.build(
+      {**config, "objective": objective},
+      spec=spec,
+      train=task,
+      validation=None,
+      facts={},
+    )
+    return made.flops_per_step
+
+  assert cost() == 2 * cost(infilled=0.0, contrast=0.0) > 0
 
 
 def largest(tree, term):
