@@ -175,7 +175,8 @@ def build(
     rates=_settings(cost.Rates, config, "cost"),
     config=dict(config),
     facts=dict(facts),
-    flops_per_step=flops_per_step(spec, shapes(model), train),
+    flops_per_step=flops_per_step(spec, shapes(model), train)
+    * getattr(objective, "passes", 1),
   )
 
 
