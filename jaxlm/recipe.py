@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxlm import errors, paths, sharding
 from jaxlm.layers.embeddings import embeddings as embedding_parts
+from jaxlm.layers.heads import heads as head_parts
 from jaxlm.layers.mixers import mixers
 from jaxlm.models import assembly, models, replacement
 from jaxlm.objectives import objectives
@@ -323,7 +324,7 @@ def _attended(width, mixer) -> float:
 
 def _head_flops(spec, sizes, task):
   heads = sum(n for p, n in sizes.items() if p.startswith("heads_"))
-  tied = ("masked_lm", "causal_lm", "seq2seq_lm")
+  tied = ("masked_lm", "causal_lm", "seq2seq_lm", "bidirectional_lm")
   if any(
     head["kind"] in tied and head.get("tied", True)
     for head in spec.get("heads", {}).values()
@@ -331,8 +332,13 @@ def _head_flops(spec, sizes, task):
     heads += sizes.get("embeddings/table", 0)
   read = ("predict_ids", "targets", "tags", "labels")
   read = [task.batch_spec[key].size for key in read if key in task.batch_spec]
+  parts = (
+    head_parts.entry(head["kind"]).build
+    for head in spec.get("heads", {}).values()
+  )
+  each = max((getattr(part, "predictions", 1) for part in parts), default=1)
   return cost.formula_flops(
-    0, 0, head_parameters=heads, head_tokens=max(read, default=0)
+    0, 0, head_parameters=heads, head_tokens=each * max(read, default=0)
   )
 
 

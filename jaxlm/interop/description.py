@@ -98,9 +98,9 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
 
   Raises:
     UserError: an unknown kind or field.
-    NotExportable: layers of a width of their own.
+    NotExportable: layers of a width of their own, or without feed-forward.
   """
-  _check_widths(spec)
+  _check_layers(spec)
   if "towers" in spec:
     return _describe_towers(spec)
   norm = _part(norms, spec.get("norm", {"kind": "layer_norm"}))
@@ -126,8 +126,13 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _check_widths(spec):
+def _check_layers(spec):
   for name, layer in spec.get("layers", {}).items():
+    if "feedforward" not in layer:
+      raise NotExportable(
+        f"config.model.layers.{name} has no feed-forward: no file of another "
+        "program holds such layers."
+      )
     if layer.get("width", spec["width"]) != spec["width"]:
       raise NotExportable(
         f"config.model.layers.{name}.width is {layer['width']} and "

@@ -94,7 +94,7 @@ def build(
     dropout=dropout,
   )
   if spec["kind"] == "decoder":
-    _check_causal(spec)
+    check_causal(spec)
   return model
 
 
@@ -233,12 +233,26 @@ def _check_keys(spec):
         raise errors.unknown(
           f"config.model.layers.{name} has no slot", key, _SLOTS
         )
-    for key in _LAYER_KEYS:
-      if key not in layer:
+    _check_slots(name, layer)
+
+
+def _check_slots(name, layer):
+  needed = list(_LAYER_KEYS)
+  if "block" in layer:
+    kind = blocks.check(layer["block"])
+    if "feedforward" not in blocks.fields(kind):
+      needed.remove("feedforward")
+      if "feedforward" in layer:
         raise errors.UserError(
-          f"config.model.layers.{name} has no '{key}'; a layer needs "
-          f"{', '.join(_LAYER_KEYS)}."
+          f"config.model.layers.{name} has the slot 'feedforward', but its "
+          f"block '{kind}' has none: leave it out."
         )
+  for key in needed:
+    if key not in layer:
+      raise errors.UserError(
+        f"config.model.layers.{name} has no '{key}'; a layer needs "
+        f"{', '.join(needed)}."
+      )
 
 
 def _initializer(spec, depth) -> Initializer:
@@ -270,11 +284,10 @@ def _block(spec, inside, **given):
   if "cross" in spec:
     _check_cross(spec["block"])
     given["cross"] = mixers.build(spec["cross"], **inner)
+  if "feedforward" in spec:
+    given["feedforward"] = feedforwards.build(spec["feedforward"], **inner)
   return blocks.build(
-    spec["block"],
-    mixer=mixers.build(mixer, **inner),
-    feedforward=feedforwards.build(spec["feedforward"], **inner),
-    **given,
+    spec["block"], mixer=mixers.build(mixer, **inner), **given
   )
 
 
@@ -429,16 +442,27 @@ def _sharing(what):
   return [k for k in kinds if position_parts.entry(k).build.shares == what]
 
 
-def _check_causal(spec):
+def check_causal(
+  spec, where: str = "config.model.", what: str = "the model"
+) -> None:
+  """Raises UserError for a part that looks ahead.
+
+  Args:
+    spec: of a model or a tower.
+    where: its place in the config.
+    what: which must not look ahead.
+  """
   embedding = spec["embeddings"]["kind"]
   if getattr(embedding_parts.entry(embedding).build, "looks_ahead", False):
     raise errors.UserError(
       f"config.model.embeddings is '{embedding}', which reads the next token, "
-      "but the model is a decoder: take kind='token'."
+      f"but {what} is a decoder: take kind='token'."
     )
   for name, layer in spec["layers"].items():
-    if not layer["mixer"].get("causal", False):
+    part = mixers.entry(layer["mixer"]["kind"]).build
+    always = getattr(part, "always_causal", False)
+    if not always and not layer["mixer"].get("causal", False):
       raise errors.UserError(
-        f"config.model.layers.{name}.mixer is not causal, but the model is a "
-        "decoder: set causal=True, or take kind='encoder'."
+        f"{where}layers.{name}.mixer is not causal, but {what} is a decoder: "
+        "set causal=True, or take kind='encoder'."
       )

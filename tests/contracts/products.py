@@ -42,6 +42,8 @@ def spec(kinds: Kinds) -> dict:
   if "heads" in mixers.fields(parts["mixer"]):
     made["mixer"].setdefault("heads", tiny.HEADS)
   layer = {k: made[k] for k in ("mixer", "feedforward", "block")}
+  if "feedforward" not in blocks.fields(parts["block"]):
+    del layer["feedforward"]
   if "cross" in blocks.fields(parts["block"]):
     layer["cross"] = dict(kind="cross_attention", heads=tiny.HEADS)
   separate = getattr(mixers.entry(parts["mixer"]).build, "separate_values", 0)

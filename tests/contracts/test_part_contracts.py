@@ -118,7 +118,8 @@ def compiled(case):
   rng = np.random.default_rng(2)
   weights = jnp.asarray(rng.standard_normal(plain(case).shape), jnp.float32)
   # Outputs at padding are nobody's; what they hold must not make NaN.
-  weights = weights * (tiny.SEGMENTS > 0)[..., None]
+  some = (1,) * (weights.ndim - 2)
+  weights = weights * (tiny.SEGMENTS > 0).reshape(*weights.shape[:2], *some)
 
   def loss(variables, x):
     out = case.module().apply(variables, x, tiny.context())

@@ -1,0 +1,52 @@
+"""Language modelling in both directions (Peters et al., arXiv:1802.05365)."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from jaxlm.objectives import base, objectives
+from jaxlm.types import Outcome
+
+
+@objectives.register("bidirectional_lm", paper="arXiv:1802.05365")
+@dataclasses.dataclass(frozen=True)
+class BidirectionalLM:
+  """Mean cross-entropy of the next token and of the one before.
+
+  Reads `inputs`, `targets` and `weights` [batch, length], already shifted,
+  and `segments`: nothing is predicted across the border of two documents.
+  """
+
+  head = "bidirectional_lm"
+  features = ("targets", "weights")
+  coefficients = {}
+
+  def weights(self, batch):
+    """Number of tokens that have one before them, and one behind."""
+    return {"bidirectional_lm": jnp.sum(answers(batch)[1])}
+
+  def __call__(self, model, variables, batch, key, *, train):
+    outputs = base.apply(model, variables, batch, key, train=train)
+    logits = base.output(outputs, self.head)
+    labels, weights = answers(batch)
+    loss, metrics = base.token_terms(logits, labels, weights)
+    for place, name in enumerate(("forward_loss", "backward_loss")):
+      own = weights[..., place]
+      found = base.cross_entropy(logits[..., place, :], labels[..., place])
+      metrics[name] = (jnp.sum(found * own), jnp.sum(own))
+    return Outcome({"bidirectional_lm": loss}, metrics)
+
+
+def answers(batch):
+  """What each token is to predict: the next token and the one before.
+
+  Returns:
+    ids [batch, length, 2] int32 and weights [batch, length, 2] float32.
+  """
+  inputs = batch["inputs"]
+  segments = batch.get("segments", jnp.ones_like(inputs))
+  behind = lambda array: jnp.pad(array[:, :-1], ((0, 0), (1, 0)))
+  same = (segments > 0) & (behind(segments) == segments)
+  labels = jnp.stack([batch["targets"], behind(inputs)], axis=-1)
+  weights = [batch["weights"], same.astype(batch["weights"].dtype)]
+  return labels, jnp.stack(weights, axis=-1)
