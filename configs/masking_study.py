@@ -50,6 +50,7 @@ def get_config(variant: str = "40_40"):
     corruption.unit.vocabulary = "pmi.tsv"
   if variant == "tiny":
     return config
+  config.data.arrangement = dict(kind="blocks", unit="tokens")
   config.tokenizer.vocab_size = 4000
   model = config.model
   model.width, model.depth = 128, 3
