@@ -31,7 +31,9 @@ BELOW = {
 }
 # Families of layers that know a base class or the registry of another.
 ACROSS = {
+  ("embeddings", "norms"),  # vectors that are projected pass a norm
   ("heads", "norms"),  # a head builds the norm that its spec names
+  ("mixers", "norms"),  # so do the states of a memory
   ("mixers", "positions"),  # the base class of rotary positions
   ("positions", "norms"),  # a table of positions builds its norm
 }
