@@ -35,8 +35,8 @@ class Infilling:
     unit: "word", or "token": each is a word.
     replace: what stands for a span: "one" mask, "none", or "each" token's.
     random: share of masks that are another token instead.
-    permute: share of sentences that change places with each other; the first
-      and all others of BART: 1. Sentences do not leave their document.
+    permute: share of sentences that change places with each other; BART has
+      1. Sentences do not leave their document.
     stops: characters that end a sentence; a token that ends in one, quotes
       and brackets aside, closes a sentence. fairseq: "." alone.
     rotate: share of texts that begin anywhere and go on at their beginning.
