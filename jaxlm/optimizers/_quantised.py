@@ -51,7 +51,9 @@ def quantised(
   tx = optax.with_extra_args_support(tx)
 
   def init(params):
-    return _encoded(tx.init(params), smallest)
+    # Else XLA takes minutes to encode the zeros while it compiles.
+    state = jax.lax.optimization_barrier(tx.init(params))
+    return _encoded(state, smallest)
 
   def update(updates, state, params=None, **extra):
     inner = _decoded(state)
