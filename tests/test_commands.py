@@ -117,6 +117,9 @@ def test_data_shows_a_batch(encoder, flags, capsys):
   assert capsys.readouterr().out == first
   assert main(data + flags + ["--step=4", "--rows=2"]) == 0
   assert capsys.readouterr().out != first
+  assert main(data + flags + ["--stats=2"]) == 0
+  told = capsys.readouterr().out
+  assert "16 rows of text" in told and "tokens a word" in told
 
 
 def test_tokenizer_reports_its_fit(encoder, flags, capsys):
