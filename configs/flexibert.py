@@ -77,6 +77,8 @@ def get_config(variant: str = "mini"):
   config.schedule = dict(kind="linear", warmup=0.1)
   if variant == "tiny":
     config.steps = 300
+    config.model = model(design, dropout=0.0)
+    config.model.initializer.std = 0.1  # leaves the plateau of single tokens
     config.optimizer.learning_rate = 3e-3
   return config
 
