@@ -180,6 +180,9 @@ def write(out) -> str:
   return f"{out}: {count} parts"
 
 
+_HEADS = ("heads", "encoder_heads")
+
+
 def _parts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
   if not isinstance(node, Mapping):
     return
@@ -187,7 +190,7 @@ def _parts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
   if family and isinstance(node.get("kind"), str):
     yield family, node["kind"]
   for name, value in node.items():
-    yield from _parts(value, "heads.*" if key == "heads" else name)
+    yield from _parts(value, "heads.*" if key in _HEADS else name)
 
 
 def _row(entry, note, used, family) -> list[str]:
