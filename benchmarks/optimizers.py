@@ -42,6 +42,7 @@ CONTENDERS: dict[str, tuple[float, dict]] = {
   "adahessian": (3e-2, dict(kind="adahessian")),
   "adahessian, every 10": (3e-2, dict(kind="adahessian", interval=10)),
   "sam": (2e-3, dict(kind="sam", base=_ADAMW)),
+  "sam, every 5": (2e-3, dict(kind="sam", base=_ADAMW, interval=5)),
   "fsam": (2e-3, dict(kind="fsam", base=_ADAMW, keep=0.5, refresh=50)),
   "galore": (1e-2, dict(kind="galore", rank=16, refresh=50)),
   "gradnormlorp": (1e-2, dict(kind="gradnormlorp", rank=16, refresh=50)),
