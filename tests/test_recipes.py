@@ -70,7 +70,7 @@ def shapes(name, variant):
     pytest.param(
       *each,
       marks=()
-      if each in PUBLISHED or each[1].startswith("tiny")
+      if each in PUBLISHED  # tiny ones are built by other tests
       else pytest.mark.slow,
     )
     for each in VARIANTS

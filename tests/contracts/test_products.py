@@ -15,6 +15,7 @@ from tests.contracts import products
 
 LEGAL = products.legal()
 FEW = products.once(LEGAL)
+RUN = FEW[::3]
 
 
 def loss(model, variables, batch):
@@ -32,7 +33,13 @@ def test_every_legal_pair_is_in_a_model():
     assert here == wanted, slot
 
 
-@pytest.mark.parametrize("kinds", LEGAL, ids="-".join)
+def some(always):
+  """All models, slow but for these."""
+  mark = lambda kinds: () if kinds in always else pytest.mark.slow
+  return [pytest.param(kinds, marks=mark(kinds)) for kinds in LEGAL]
+
+
+@pytest.mark.parametrize("kinds", some(FEW), ids="-".join)
 def test_it_builds_and_has_gradients_of_every_parameter(kinds):
   """By shapes alone, which costs no compilation."""
   spec = products.spec(kinds)
@@ -51,11 +58,7 @@ def test_it_builds_and_has_gradients_of_every_parameter(kinds):
   assert paths.flatten(gradients).keys() == paths.flatten(variables).keys()
 
 
-@pytest.mark.parametrize(
-  "kinds",
-  [pytest.param(k, marks=() if k in FEW else pytest.mark.slow) for k in LEGAL],
-  ids="-".join,
-)
+@pytest.mark.parametrize("kinds", some(RUN), ids="-".join)
 def test_it_runs_and_learns_from_every_parameter(kinds):
   model, batch = assembly.build(products.spec(kinds)), products.batch()
   # Narrower than elsewhere: without norms, layers multiply.

@@ -15,6 +15,31 @@ from jaxlm.training import step as steps
 from tests.training import toy
 
 KINDS = optimizers.kinds()
+# Those that are another kind's arithmetic, or none, are tried when there is
+# time.
+_LIKE_OTHERS = (
+  "accumulate",
+  "eight_bit",
+  "frozen",
+  "fsam",
+  "gradnormlorp",
+  "groups",
+  "layer_decay",
+  "muon",
+  "prior_decay",
+  "sam",
+  "shampoo",
+  "soap",
+  "sophia",
+  "stable_adamw",
+)
+SOME = pytest.mark.parametrize(
+  "kind",
+  [
+    pytest.param(k, marks=pytest.mark.slow if k in _LIKE_OTHERS else ())
+    for k in KINDS
+  ],
+)
 # What the train step gives to every optimizer, and what none knows.
 GIVEN = dict(
   value=jnp.float32(1.0),
@@ -82,7 +107,7 @@ def test_it_takes_the_extra_arguments_and_ignores_foreign_ones(kind, params):
   close(plain, told, 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@SOME
 def test_jit_is_eager(kind, params):
   tx = build(kind)
   state = tx.init(params)
@@ -165,31 +190,7 @@ def train(tx, mesh, microbatches=1):
   return jax.device_get(state.params)
 
 
-# Those that are another kind's arithmetic, or none, are tried when there is
-# time.
-_LIKE_OTHERS = (
-  "accumulate",
-  "eight_bit",
-  "frozen",
-  "gradnormlorp",
-  "layer_decay",
-  "muon",
-  "prior_decay",
-  "sam",
-  "shampoo",
-  "soap",
-  "sophia",
-  "stable_adamw",
-)
-
-
-@pytest.mark.parametrize(
-  "kind",
-  [
-    pytest.param(k, marks=pytest.mark.slow if k in _LIKE_OTHERS else ())
-    for k in KINDS
-  ],
-)
+@SOME
 def test_sharded_and_microbatched_are_the_whole(kind):
   tx = build(kind)
   alone = train(tx, sharding.make_mesh(devices=jax.devices()[:1]))

@@ -395,11 +395,7 @@ FAST = {
     queries=70, keys=40, window=(10, 10), query_offset=-8, bias=("alibi",)
   ),
 }
-FAST_IN_BFLOAT16 = (
-  "packed window, alibi, dropout, NaN",
-  "tupe, packed",
-  "deberta, padded",
-)
+FAST_IN_BFLOAT16 = ("packed window, alibi, dropout, NaN",)
 _LEVELS = dict(
   shape=[
     dict(),

@@ -321,6 +321,7 @@ class TestTriton(Contract):
       fft_convolution(x, filter, implementation="triton")
 
 
+@pytest.mark.slow
 class TestMonarchOfThree(TestMonarch):
   options = dict(order=3)
 

@@ -119,6 +119,7 @@ class Contract:
     for found, wanted in zip(gradients, expected):
       assert error(found, wanted) < 3e-6
 
+  @pytest.mark.slow
   @pytest.mark.parametrize("causal", [False, True])
   @pytest.mark.parametrize("rows", ROWS)
   def test_float64_is_not_rounded(self, causal, rows):

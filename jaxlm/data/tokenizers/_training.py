@@ -89,7 +89,12 @@ class Trained:
     text = with_extra(pieces._fit(lines), self.extra)
     text = with_sentinels(text, self.sentinels)
     facts = {
-      "trained": {**dataclasses.asdict(self), "seed": seed, "counts": counts}
+      "trained": {
+        **dataclasses.asdict(self),
+        "extra": list(self.extra),  # as JSON gives it back
+        "seed": seed,
+        "counts": counts,
+      }
     }
     return Tokenizer(text, self.specials, facts)
 
