@@ -155,7 +155,7 @@ def test_bfloat16_computes_with_float32_parameters(case):
   shapes = tiny.shapes(module, x, tiny.context())
   kept = {leaf.dtype for leaf in jax.tree.leaves(shapes)}
   assert kept <= {jnp.dtype("float32")}
-  out = module.apply(variables(case), x, tiny.context())
+  out = jax.jit(module.apply)(variables(case), x, tiny.context())
   wide = case.family.family in FLOAT32_OUT
   assert out.dtype == (jnp.float32 if wide else jnp.bfloat16)
   scale = np.abs(np.asarray(plain(case))).max()

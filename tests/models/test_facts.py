@@ -137,7 +137,16 @@ def test_rotary_positions_of_the_model_reach_every_mixer():
   assert not np.allclose(run(model), run(plain), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", tiny.CONFIGS)
+FEW = ("bert", "convbert", "electra", "hyena", "t5", "three_ml")
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=() if name in FEW else pytest.mark.slow)
+    for name in tiny.CONFIGS
+  ],
+)
 def test_bfloat16_models_return_float32_logits(name):
   spec = tiny.config_model(name)
   model = assembly.build(spec, vocab_size=tiny.VOCAB, dtype=jnp.bfloat16)

@@ -24,6 +24,7 @@ _LIKE_OTHERS = (
   "fsam",
   "gradnormlorp",
   "groups",
+  "lamb",
   "layer_decay",
   "muon",
   "prior_decay",

@@ -147,6 +147,7 @@ def test_memory_grows_with_length_alone():
   assert sizes[1] < 2.1 * sizes[0]
 
 
+@pytest.mark.slow
 def test_all_together_equals_the_reference():
   """With blocks of the default size, more than one of them."""
   attend, floating = everything(300, 2)

@@ -98,6 +98,7 @@ def test_shared_biases_keep_no_scores():
       assert small or out.aval.ndim == 4 and out.aval.shape[-1] < 64, out.aval
 
 
+@pytest.mark.slow
 def test_tiles_do_not_change_the_result():
   rng = np.random.default_rng(1)
   segments = np.sort(rng.integers(0, 4, (2, 70)), axis=1)

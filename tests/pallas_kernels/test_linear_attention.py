@@ -102,7 +102,9 @@ class Contract:
     return run(inputs, grad)
 
   @pytest.mark.parametrize("causal", [False, True])
-  @pytest.mark.parametrize("rows", ROWS)
+  @pytest.mark.parametrize(
+    "rows", [pytest.param("whole", marks=pytest.mark.slow), "packed"]
+  )
   def test_equals_the_definition(self, causal, rows):
     segments = ROWS[rows]
     inputs = arrays()

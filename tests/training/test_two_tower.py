@@ -124,6 +124,7 @@ def test_microbatches_add_up_to_the_batch():
   close(gradients(microbatches=2, **fixed), gradients(**fixed))
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_its_own_forgets_the_weight_of_its_term():
   """The sheet: with Adam a tower's step does not grow with lambda."""
   params = variables()[1]["params"]
