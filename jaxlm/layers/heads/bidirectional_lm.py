@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxlm import errors
 from jaxlm.layers import primitives
-from jaxlm.layers.heads import heads
+from jaxlm.layers.heads import base, heads
 from jaxlm.layers.primitives import Initializer
 
 
@@ -61,7 +61,7 @@ class BidirectionalLMHead(nn.Module):
     logits = (
       embeddings.attend(states)
       if self.tied
-      else self._own(states, embeddings.vocab_size)
+      else base.own_logits(self, states, embeddings.vocab_size)
     )
     if not self.output_bias:
       return logits
@@ -72,17 +72,3 @@ class BidirectionalLMHead(nn.Module):
       self.param_dtype,
     )
     return logits + bias.reshape(1, 1, 1, -1).astype(logits.dtype)
-
-  def _own(self, states, vocab_size):
-    table = self.param(
-      "table",
-      primitives.partitioned(self.initializer.rows(), ("vocab", "embed")),
-      (vocab_size, states.shape[-1]),
-      self.param_dtype,
-    )
-    return jnp.einsum(
-      "...d,vd->...v",
-      states.astype(self.dtype),
-      table.astype(self.dtype),
-      preferred_element_type=jnp.promote_types(self.dtype, jnp.float32),
-    )
