@@ -1,16 +1,15 @@
 """BERT's two objectives at once: masked LM and next sentence."""
 
 import dataclasses
+from typing import ClassVar
 
-import jax.numpy as jnp
-
-from jaxlm.objectives import base, objectives
-from jaxlm.types import Outcome
+from jaxlm.objectives import objectives
+from jaxlm.objectives._beside_masked_lm import BesideMaskedLM
 
 
 @objectives.register("masked_lm_next_sentence", paper="arXiv:1810.04805")
 @dataclasses.dataclass(frozen=True)
-class MaskedLMNextSentence:
+class MaskedLMNextSentence(BesideMaskedLM):
   """Masked LM plus whether B follows A (label 0) or not (label 1).
 
   Reads what masked LM reads, and `cls_positions`, `labels`, `label_weights`
@@ -21,7 +20,9 @@ class MaskedLMNextSentence:
   """
 
   next_sentence: float = 1.0
-  keeps_updates = True
+  second: ClassVar[str] = "next_sentence"
+  labels: ClassVar[str] = "labels"
+  label_weights: ClassVar[str] = "label_weights"
   features = (
     "predict_positions",
     "predict_ids",
@@ -30,31 +31,3 @@ class MaskedLMNextSentence:
     "labels",
     "label_weights",
   )
-
-  @property
-  def coefficients(self):
-    """Factor of each term."""
-    return {"next_sentence": self.next_sentence}
-
-  def weights(self, batch):
-    """Numbers of tokens and of sentence pairs."""
-    return {
-      "masked_lm": jnp.sum(batch["predict_weights"]),
-      "next_sentence": jnp.sum(batch["label_weights"]),
-    }
-
-  def __call__(self, model, variables, batch, key, *, train):
-    outputs = base.apply(model, variables, batch, key, train=train)
-    tokens, metrics = base.token_terms(
-      base.output(outputs, "masked_lm"),
-      batch["predict_ids"],
-      batch["predict_weights"],
-    )
-    pairs, right = base.token_terms(
-      base.output(outputs, "next_sentence"),
-      batch["labels"],
-      batch["label_weights"],
-    )
-    metrics["next_sentence_accuracy"] = right["accuracy"]
-    sums = {"masked_lm": tokens, "next_sentence": pairs}
-    return Outcome(sums, metrics, base.updates(outputs))
