@@ -74,4 +74,4 @@ def get_config(variant: str = "base"):
     bias_correction=False,
   )
   config.schedule = dict(kind="linear", warmup=0.01)
-  return config
+  return common.small(config) if variant == "tiny" else config

@@ -22,3 +22,26 @@ def size(sizes: dict, variant: str):
   if variant not in sizes:
     raise errors.unknown("This config has no variant", variant, sizes)
   return sizes[variant]
+
+
+def small(config: ConfigDict, rate: float = 2e-3) -> ConfigDict:
+  """Lets a config of tiny shapes learn from context within 300 steps.
+
+  So narrow a model needs larger draws and rates than the published ones, and
+  no dropout.
+  """
+  config.batch_size, config.microbatches = 32, 1
+  config.optimizer.learning_rate = rate
+  config.schedule.warmup = 0.1
+  _steady(config.model)
+  return config
+
+
+def _steady(part: ConfigDict) -> None:
+  for name, value in part.items():
+    if name.endswith("dropout"):
+      part[name] = 0.0
+    elif name == "initializer" and "std" in value:
+      value.std = 0.08
+    elif isinstance(value, ConfigDict):
+      _steady(value)

@@ -58,9 +58,7 @@ def get_config(variant: str = "large"):
   config.optimizer.learning_rate = 1e-3 if academic else 2e-3
   config.schedule = dict(kind="linear", warmup=0.06)
   if variant == "tiny":
-    config.batch_size, config.microbatches = 32, 1
     # What documents begin with is learned first, in some hundred steps.
     config.data.arrangement = dict(kind="documents")
-    model.dropout = model.layers.layer.mixer.dropout = 0.0
-    model.initializer.std = 0.08
+    common.small(config)
   return config

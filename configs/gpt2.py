@@ -65,4 +65,4 @@ def get_config(variant: str = "small"):
     weight_decay=0.01,
   )
   config.schedule = dict(kind="linear", warmup=0.01)
-  return config
+  return common.small(config) if variant == "tiny" else config

@@ -77,4 +77,4 @@ def get_config(variant: str = "base"):
     weight_decay=1e-5,
   )
   config.schedule = dict(kind="wsd", warmup=0.002, decay=0.1)
-  return config
+  return common.small(config) if variant == "tiny" else config

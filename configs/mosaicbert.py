@@ -78,4 +78,4 @@ def get_config(variant: str = "base"):
     decay="all",
   )
   config.schedule = dict(kind="linear", warmup=0.06, final=0.02)
-  return config
+  return common.small(config) if variant == "tiny" else config

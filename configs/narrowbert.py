@@ -76,12 +76,7 @@ def sparse_queries(plain: dict, whole: int, narrow: int) -> dict:
 def _small(config):
   """What so narrow a model needs to learn within 300 steps."""
   config.steps = 300
-  config.batch_size = 32
   config.tokenizer.vocab_size = 1024
-  config.model.dropout = 0.0
-  config.model.layers.layer.mixer.dropout = 0.0
-  config.model.initializer.std = 0.08
   # Few tokens are read: at 15% it would take twice as many steps.
   config.data.corruption.rate = 0.4
-  config.optimizer.learning_rate = 5e-3
-  config.schedule.warmup = 0.1
+  common.small(config, rate=5e-3)

@@ -62,4 +62,4 @@ def get_config(variant: str = "base"):
     weight_decay=0.01,
   )
   config.schedule = dict(kind="linear", warmup=24_000 / 500_000)
-  return config
+  return common.small(config) if variant == "tiny" else config

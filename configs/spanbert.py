@@ -55,8 +55,5 @@ def get_config(variant: str = "base"):
   config.optimizer.bias_correction = True
   config.schedule = dict(kind="linear", warmup=10_000 / 2_400_000)
   if variant == "tiny":
-    model.dropout = model.layers.layer.mixer.dropout = 0.0
-    model.initializer.std = 0.08
-    config.optimizer.learning_rate = 2e-3
-    config.schedule.warmup = 0.1
+    common.small(config)
   return config

@@ -68,15 +68,5 @@ def decoder(encoder: dict, depth: int, crosses: bool) -> dict:
 def _small(config):
   """What so narrow a model needs to learn within 300 steps."""
   config.steps = 300
-  config.batch_size = 32
-  config.microbatches = 1
   config.tokenizer.vocab_size = 1024
-  config.optimizer.learning_rate = 2e-3
-  config.schedule.warmup = 0.1
-  for tower in config.model.towers.values():
-    tower.dropout = 0.0
-    tower.initializer.std = 0.08
-    tower.layers.layer.mixer.dropout = 0.0
-    if "cross" in tower.layers.layer:
-      tower.layers.layer.cross.dropout = 0.0
-  config.model.initializer.std = 0.08
+  common.small(config)

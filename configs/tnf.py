@@ -51,13 +51,7 @@ def _on_bert(config, notes, size):
   config.objective = dict(kind="masked_lm")
   if size == "tiny":
     config.steps = 300
-    config.batch_size = 32
     config.tokenizer.vocab_size = 1024
-    config.model.dropout = 0.0
-    config.model.layers.layer.mixer.dropout = 0.0
-    config.model.initializer.std = 0.08
-    config.optimizer.learning_rate = 2e-3
-    config.schedule.warmup = 0.1
 
 
 def _on_electra(config, notes):

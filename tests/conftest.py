@@ -1,6 +1,7 @@
 """Strict modes for all tests: fake devices, no rank promotion, no warnings."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -12,6 +13,9 @@ _FLAGS = {
   "--xla_backend_optimization_level": "0",
   "--xla_llvm_disable_expensive_passes": "true",
 }
+# A third of the compile time again; later versions do not know it.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+  _FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
 _given = os.environ.get("XLA_FLAGS", "")
 _missing = [f"{k}={v}" for k, v in _FLAGS.items() if k not in _given]
 os.environ["XLA_FLAGS"] = " ".join([_given, *_missing])
