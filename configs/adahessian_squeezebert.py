@@ -25,7 +25,7 @@ def get_config(variant: str = "classification"):
   config.clip_norm = 0.0
   config.optimizer = dict(
     kind="adahessian",
-    learning_rate=0.03 if variant == "tiny" else 0.01,
+    learning_rate=0.01,
     b1=0.9,
     b2=0.999,
     eps=1e-4,
@@ -34,4 +34,4 @@ def get_config(variant: str = "classification"):
     weight_decay=0.01,
   )
   config.schedule = dict(kind="linear", warmup=0.1)
-  return config
+  return common.small(config, rate=0.1) if variant == "tiny" else config

@@ -26,6 +26,9 @@ class AccumulateState(NamedTuple):
   base: Any
 
 
+_OF_THE_BATCH = ("grad_fn", "hvp_fn", "obj_fn")
+
+
 @optimizers.register(
   "accumulate",
   paper="arXiv:2412.13663",
@@ -40,8 +43,8 @@ def accumulate(
   """`base` on the mean gradient of several batches; between, nothing moves.
 
   Schedules count batches, so that they follow tokens whatever the size.
-  The base must live from gradients alone: it is not given `grad_fn`, which
-  would be of the last batch.
+  The base must live from gradients alone: it is not given `grad_fn` and the
+  like, which would be of the last batch.
 
   Args:
     learning_rate: a schedule or a number.
@@ -77,7 +80,7 @@ def accumulate(
 
   def update(updates, state, params=None, *, schedule_step=None, **extra):
     at = state.batches if schedule_step is None else schedule_step
-    extra = {k: v for k, v in extra.items() if k not in ("grad_fn", "obj_fn")}
+    extra = {k: v for k, v in extra.items() if k not in _OF_THE_BATCH}
     extra["schedule_step"] = at
     sums = jax.tree.map(jnp.add, state.sums, updates)
     held = state.held + 1

@@ -1,9 +1,9 @@
 """AdaHessian (Yao et al., arXiv:2006.00719): Adam on the Hessian's diagonal.
 
 The diagonal is Hutchinson's estimate z * (H z) with random signs z, made by
-one forward-mode derivative of the gradient, so that gradient and product come
-from one pass. Absolute values are averaged over the inputs of a matrix (the
-paper's spatial averaging).
+one forward-mode derivative of the gradient. At an interval of 1 gradient and
+product come from one pass, where `update` is given `hvp_fn`. Absolute values
+are averaged over the inputs of a matrix (the paper's spatial averaging).
 """
 
 from typing import NamedTuple
@@ -36,8 +36,9 @@ def adahessian(
   """Adam whose squared gradient is the squared curvature estimate.
 
   `update` needs the extra argument `grad_fn` (parameters -> gradient of this
-  step's loss), which the train step gives. Gradients should not be clipped
-  before: the curvature is not.
+  step's loss), which the train step gives, and takes `hvp_fn` (tangents ->
+  the Hessian times them), which saves one gradient a step. Gradients should
+  not be clipped before: the curvature is not.
 
   Args:
     learning_rate: a schedule or a number.
@@ -109,8 +110,13 @@ def scale_by_adahessian(
     zero = jnp.zeros((), jnp.int32)
     return AdaHessianState(zero, zero, mu, _averaged(mu, average))
 
-  def update(updates, state, params=None, *, grad_fn=None, **extra):
+  def update(
+    updates, state, params=None, *, grad_fn=None, hvp_fn=None, **extra
+  ):
     del extra
+    if interval > 1:
+      # What the product keeps of the gradient's pass would be kept each step.
+      hvp_fn = None
     if grad_fn is None or params is None:
       raise ValueError(
         "adahessian's update needs the parameters and grad_fn=(parameters -> "
@@ -120,7 +126,7 @@ def scale_by_adahessian(
     def fresh(nu):
       # From the step's number, so that a resumed run draws the same signs.
       key = jax.random.fold_in(jax.random.key(seed), state.count)
-      diagonal = hutchinson(grad_fn, params, key, samples)
+      diagonal = hutchinson(grad_fn, params, key, samples, hvp_fn)
       curvature = _averaged(diagonal, average)
       return optax.tree.update_moment_per_elem_norm(curvature, nu, b2, 2)
 
@@ -145,7 +151,7 @@ def scale_by_adahessian(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def hutchinson(grad_fn, params, key, samples: int = 1):
+def hutchinson(grad_fn, params, key, samples: int = 1, hvp_fn=None):
   """E[z * H z] over random signs z: the Hessian's diagonal, float32.
 
   Args:
@@ -153,7 +159,11 @@ def hutchinson(grad_fn, params, key, samples: int = 1):
     params: where the Hessian is taken.
     key: PRNG key; each leaf draws from its own.
     samples: random vectors to average over.
+    hvp_fn: tangents -> the Hessian at `params` times them; by default a
+      derivative of `grad_fn`.
   """
+  if hvp_fn is None:
+    hvp_fn = lambda signs: jax.jvp(grad_fn, (params,), (signs,))[1]
   leaves, tree = jax.tree.flatten(params)
 
   def one(key):
@@ -164,8 +174,9 @@ def hutchinson(grad_fn, params, key, samples: int = 1):
         for i, p in enumerate(leaves)
       ],
     )
-    _, products = jax.jvp(grad_fn, (params,), (signs,))
-    return jax.tree.map(lambda z, h: z * h.astype(z.dtype), signs, products)
+    return jax.tree.map(
+      lambda z, h: z * h.astype(z.dtype), signs, hvp_fn(signs)
+    )
 
   if samples == 1:
     return one(key)

@@ -70,7 +70,10 @@ def groups(
     shares = split(params, labels)
     return {name: tx.init(shares[name]) for name, tx in parts.items()}
 
-  def update(updates, state, params=None, *, grad_fn=None, **extra):
+  def update(
+    updates, state, params=None, *, grad_fn=None, hvp_fn=None, **extra
+  ):
+    del hvp_fn  # of all parameters; grad_fn is restricted to a group's
     labels = paths.flatten(paths.label(updates, rules))
     shares, new, states = split(updates, labels), {}, {}
     held = None if params is None else split(params, labels)

@@ -54,8 +54,10 @@ def make_train_step(
     objective: see docs/design.md.
     tx: an optax transformation. It is given `value` (the loss), `obj_fn`
       (params -> loss on this batch), `grad_fn` (params -> its gradient, not
-      clipped), `fisher_fn` (params, rows -> `fisher`) and `schedule_step`;
-      closures that nobody calls cost nothing.
+      clipped), `hvp_fn` (tangents -> the Hessian times them, beside the
+      gradient that is there; None with microbatches, whose intermediates
+      would all be kept), `fisher_fn` (params, rows -> `fisher`) and
+      `schedule_step`; closures that nobody calls cost nothing.
     schedule: schedule step -> learning rate, for the metrics.
     microbatches: parts of the batch that run one after the other.
     clip_norm: largest global gradient norm; 0 is off.
@@ -81,7 +83,13 @@ def make_train_step(
     def run(params):
       return value_and_grad(params, state.extra, batch, key)
 
-    (loss, (extra, scalars)), grads = run(state.params)
+    hvp_fn = None
+    if microbatches == 1 and asks_for_products(tx, state):
+      found, push = jax.linearize(run, state.params)
+      hvp_fn = lambda tangents: push(tangents)[1]
+    else:
+      found = run(state.params)
+    (loss, (extra, scalars)), grads = found
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     good = finite & (state.step == clock.step)
@@ -92,6 +100,7 @@ def make_train_step(
       value=loss,
       obj_fn=lambda params, *_: run(params)[0][0],
       grad_fn=lambda params, *_: run(params)[1],
+      hvp_fn=hvp_fn,
       fisher_fn=functools.partial(
         fisher, model, objective, state.extra, batch, mesh=mesh
       ),
@@ -129,6 +138,33 @@ def make_train_step(
   if places is not None:
     out = (places, NamedSharding(mesh, PartitionSpec()))
   return jax.jit(step, donate_argnums=0, out_shardings=out)
+
+
+def asks_for_products(tx, state: TrainState) -> bool:
+  """Whether `tx.update` calls the `hvp_fn` that it is given."""
+  asked = []
+
+  def hvp_fn(tangents):
+    asked.append(tangents)
+    return tangents
+
+  alike = lambda params, *_: params
+  jax.eval_shape(
+    lambda params, opt_state: tx.update(
+      _float32(params),
+      opt_state,
+      params,
+      value=jnp.float32(0),
+      obj_fn=lambda *_: jnp.float32(0),
+      grad_fn=alike,
+      hvp_fn=hvp_fn,
+      fisher_fn=alike,
+      schedule_step=jnp.int32(0),
+    ),
+    state.params,
+    state.opt_state,
+  )
+  return bool(asked)
 
 
 def make_value_and_grad(

@@ -121,8 +121,10 @@ def _backward(static: Static, operands: Operands, out, lse, grad_out):
     keep = call.kept(own)
     return weights, weights * keep, grads * keep, pull, slope
 
-  if operands.theta is not None:
-    # theta's gradient adds up whole rows, whose terms cancel: what rounded
+  learned = ("theta", "slopes", "toeplitz", "c2p", "p2c")
+  rounded = jnp.dtype(out.dtype).itemsize < 4
+  if rounded and any(getattr(operands, n) is not None for n in learned):
+    # Their gradients add up whole rows, whose terms cancel: what rounded
     # outputs leave of delta would show, so it is summed anew.
     def add(total, own):
       weights, _, grads, _, _ = block(own)

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks import _flops
 from jaxlm import sharding
 from jaxlm.training import state as states
 from jaxlm.training import step as steps
@@ -167,7 +168,41 @@ def test_the_optimizer_gets_the_loss_and_its_closures():
   assert got["moved"] != got["same"]
   assert got["error"] < 1e-6
   given = {"value", "obj_fn", "grad_fn", "fisher_fn", "schedule_step"}
-  assert set(seen) == given
+  assert set(seen) == given | {"hvp_fn"} and seen["hvp_fn"] is None
+
+
+def _product(update):
+  """An optimizer whose state is what update(params, grad_fn, hvp_fn) gives."""
+
+  def init(params):
+    return jax.tree.map(jnp.zeros_like, params)
+
+  def of_step(updates, state, params, *, grad_fn, hvp_fn, **extra):
+    del state, extra
+    return updates, update(params, grad_fn, hvp_fn)
+
+  return optax.GradientTransformationExtraArgs(init, of_step)
+
+
+def test_a_product_with_the_hessian_shares_the_gradients_pass():
+  forward = _product(
+    lambda params, grad_fn, _: jax.jvp(grad_fn, (params,), (params,))[1]
+  )
+  linear = _product(lambda params, _, hvp_fn: hvp_fn(params))
+  found, flops = [], []
+  for tx in (forward, linear):
+    model = toy.ToyModel(dropout=0.5)
+    state, _ = run(count=1, tx=tx, model=model)
+    found.append(state.opt_state)
+    step = steps.make_train_step(
+      model, toy.ToyObjective(), tx, schedule=lambda _: jnp.float32(RATE)
+    )
+    flops.append(_flops.count(step, state, toy.task().batch_at(0, 0)))
+  close(*found)
+  assert optax.tree.norm(found[0]) > 0.1
+  # A pass forward and two back, twice that for the product, and with
+  # grad_fn the three once more.
+  assert flops[1] < 0.8 * flops[0]
 
 
 def test_dropout_differs_by_step_and_microbatch_and_repeats_by_seed():

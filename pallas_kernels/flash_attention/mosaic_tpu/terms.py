@@ -70,19 +70,17 @@ class Alibi:
 
   def gradients(self, shape):
     """Outputs by name."""
-    return {"d_slopes": per_head(shape, 1, shape.block_q)}
+    return {"d_slopes": per_head(shape, 3, shape.padded_queries)}
 
   def accumulate(self, tile, found):
     """Adds a tile's gradient to the outputs."""
     distance = jnp.abs(tile.distance(self.offset)).astype(jnp.float32)
-    tile.ref["d_slopes"][...] -= jnp.sum(
-      found.scores * distance, 0, keepdims=True
-    )
+    _sums_of_rows(tile, "d_slopes", found, lambda x: x * distance)
 
   def finish(self, shape, found):
     """Gradients by operand."""
-    del shape
-    return {"slopes": jnp.sum(found["d_slopes"], (0, 2, 3))}
+    sums = _without_deltas_error(found["d_slopes"], shape.queries)
+    return {"slopes": -jnp.sum(sums, (0, 2))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,49 +193,55 @@ class Reset:
     return found
 
   def accumulate(self, tile, found):
-    """Adds a tile's gradient to the outputs: three sums for each query.
-
-    Those of all scores, of theta's, and how theta's depend on delta.
-    """
+    """Adds a tile's gradient to the outputs."""
     query, key = self._first(tile)
-    reset, block = query | key, tile.shape.block_q
-    weights = found.weights
-    if found.slope is not None:
-      weights *= found.slope
-    here = pl.ds(
-      pl.multiple_of(tile.place.query * block, min(tiles.LANES, block)), block
+    reset = query | key
+    _sums_of_rows(tile, "d_theta", found, lambda x: jnp.where(reset, x, 0.0))
+    rest = lambda x: jnp.where(reset, 0.0, x)
+    found = dataclasses.replace(
+      found, scores=rest(found.scores), weights=rest(found.weights)
     )
-    for row, array in enumerate(
-      (
-        found.capped,
-        jnp.where(reset, found.scores, 0.0),
-        jnp.where(reset, weights, 0.0),
-      )
-    ):
-      tile.ref["d_theta"][row : row + 1, here] += jnp.sum(
-        array, 0, keepdims=True
-      )
-    rest = jnp.where(reset, 0.0, found.scores)
     for term in self.terms:
-      term.accumulate(tile, dataclasses.replace(found, scores=rest))
+      term.accumulate(tile, found)
 
   def finish(self, shape, found):
-    """Gradients by operand.
-
-    A row's score gradients (after the cap) add up to 0 but for the error of
-    delta, which was made of a rounded output. theta's gradient is what is
-    left of large terms that cancel: that error would show, and is taken out.
-    """
-    error, scores, weights = jnp.moveaxis(
-      found["d_theta"][..., : shape.queries], 2, 0
-    )
-    sums = scores - error * weights
+    """Gradients by operand."""
+    sums = _without_deltas_error(found["d_theta"], shape.queries)
     first = (self.query_first > 0)[:, None, :]
     parts = jnp.where(first, sums, 0.0), jnp.where(first, 0.0, sums)
     grads = {"theta": jnp.stack([jnp.sum(x, (0, 2)) for x in parts])}
     for term in self.terms:
       grads |= term.finish(shape, found)
     return grads
+
+
+def _sums_of_rows(tile, name, found, part):
+  """Adds to the output `name`, [3, queries], what a tile has of three sums.
+
+  They are of the gradients of all scores, of part(those), and of how the
+  latter depend on delta.
+  """
+  weights, block = found.weights, tile.shape.block_q
+  if found.slope is not None:
+    weights *= found.slope
+  here = pl.ds(
+    pl.multiple_of(tile.place.query * block, min(tiles.LANES, block)), block
+  )
+  for row, array in enumerate(
+    (found.capped, part(found.scores), part(weights))
+  ):
+    tile.ref[name][row : row + 1, here] += jnp.sum(array, 0, keepdims=True)
+
+
+def _without_deltas_error(sums, queries: int):
+  """[batch, heads, queries] of what `_sums_of_rows` added up.
+
+  A row's score gradients (after the cap) add up to 0 but for the error of
+  delta, which was made of a rounded output. A gradient that is what is left
+  of large terms that cancel would show that error: it is taken out.
+  """
+  error, found, weights = jnp.moveaxis(sums[..., :queries], 2, 0)
+  return found - error * weights
 
 
 def row_input(array, length: int, block: int, axis: str, fill=0) -> Input:

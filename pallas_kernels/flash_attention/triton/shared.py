@@ -36,6 +36,8 @@ def gradients_of(problem: Problem, operands, inputs) -> dict:
   if operands.toeplitz is None and operands.slopes is None:
     return found
   # Kernels of their own: XLA drops them where nobody asks for the gradient.
+  if operands.slopes is not None and problem.dtype != jnp.float32:
+    inputs["delta"] = _delta(problem, inputs)
   of_distance = _of_distance(problem, inputs)
   if operands.toeplitz is not None:
     found["toeplitz"] = of_distance
@@ -96,6 +98,44 @@ def _dense_kernel(problem, shape, members, refs, outs):
   if inside is not None:
     inside = jnp.broadcast_to(inside, tile.shape)
   pltriton.store(place, total, mask=inside)
+
+
+def _delta(problem, inputs):
+  """[batch, heads, queries] float32: delta, not of an output in 16 bits.
+
+  A slope's gradient is what is left of a row's terms, large ones far away,
+  that cancel: delta's rounding would show, up to 6 times what else rounds.
+  """
+  shape = (problem.batch, problem.heads, problem.queries)
+  found = visits.launch(
+    functools.partial(_delta_kernel, problem),
+    problem,
+    name="attention_backward_delta",
+    grid=(problem.query_blocks, problem.heads, problem.batch),
+    inputs=inputs,
+    outputs={"delta": visits.Output(shape, jnp.float32)},
+    matmuls=2,
+  )
+  return found["delta"]
+
+
+def _delta_kernel(problem, refs, outs):
+  owned, head, batch = (pl.program_id(axis) for axis in range(3))
+  key_head = head // problem.group
+  rows = gradients.Rows(problem, refs, batch, head, owned, masked=True)
+
+  def step(block, error, masked):
+    columns = gradients.Columns(
+      problem, refs, batch, key_head, block, masked=masked
+    )
+    tile = tiles.Tile(problem, batch, head, rows.side, columns.side)
+    found = gradients.of_tile(refs, tile, rows, columns, masked=masked)
+    return error + jnp.sum(found.uncapped, axis=1)
+
+  start = jnp.zeros((problem.launch.block_q,), jnp.float32)
+  # dS of a row adds up to 0 but for the error of delta.
+  error = visits.visit(problem, refs, batch, owned, "keys", step, start)
+  rows.side.store_vector(outs["delta"], batch, head, value=rows.delta + error)
 
 
 def _of_distance(problem, inputs):
