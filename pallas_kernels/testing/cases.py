@@ -321,7 +321,11 @@ _CROWDED = {
   "everything": _EVERYTHING,
   "everything_128": dict(
     head_dim=128,
-    older=("attention_backward_dense", "attention_backward_distance"),
+    older=(
+      "attention_backward_delta",
+      "attention_backward_dense",
+      "attention_backward_distance",
+    ),
     **_EVERYTHING,
   ),
   "everything_float32": dict(
