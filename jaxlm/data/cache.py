@@ -128,12 +128,19 @@ def build(
         "No document holds a token: the files are blank or the tokenizer "
         "knows none of their characters."
       )
-    splits = {}
-    for split in sorted(streams):
-      stream = streams[split]
-      if stream.documents:
+    frame, splits = Frame.of(tokenizer), {}
+    plans = {
+      split: arrangement.plan(stream.pieces, frame, key["width"])
+      for split, stream in sorted(streams.items())
+      if stream.documents
+    }
+    # Arrays of all splits have one shape.
+    slots = max(plan.slots for plan in plans.values())
+    for split, stream in sorted(streams.items()):
+      if split in plans:
+        plan = plans[split]._replace(least_slots=slots)
         splits[split] = _write_split(
-          temporary, split, stream, arrangement, tokenizer, key, progress
+          temporary, split, stream, plan, tokenizer, key, progress
         )
       (temporary / f"{split}.ids").unlink()
     _manifest.write(temporary, key, splits)
@@ -178,10 +185,9 @@ def open_cache(
 
 
 def _write_split(
-  folder, split, stream, arrangement, tokenizer, key, progress
+  folder, split, stream, plan, tokenizer, key, progress
 ) -> dict[str, Any]:
   width = key["width"]
-  plan = arrangement.plan(stream.pieces, Frame.of(tokenizer), width)
   shards = _shards.write(
     folder,
     split,

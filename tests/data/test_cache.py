@@ -91,6 +91,27 @@ def test_holds_every_token_once(tmp_path, numbers):
   assert len(made.manifest["splits"]["train"]["shards"]) > 1
 
 
+def test_arrays_of_all_splits_have_one_shape(tmp_path, numbers):
+  """However many pairs fit in the fullest row of each."""
+  pair = "5 6\n7 8"  # four rows of it fit into one of 28 tokens, or one long
+  long = " ".join(["9"] * 9) + "\n" + " ".join(["9"] * 9)
+  texts = [("train", pair)] * 12 + [("validation", long)] * 3
+  spec = {"kind": "pairs", "short_seq_prob": 0.0}
+  made = cache.build(
+    tmp_path / "c",
+    key(numbers, arrangement=spec, width=28),
+    texts,
+    numbers,
+    lambda text: text.split("\n"),
+  )
+  train, held = (made.gather(s, np.arange(1)) for s in ("train", "validation"))
+  assert train["labels"].shape == held["labels"].shape == (1, 4)
+  assert train["cls_positions"].shape == held["cls_positions"].shape
+  assert (train["labels"] >= 0).sum() == 4
+  assert (held["labels"] >= 0).sum() == 1
+  assert (held["cls_positions"][0, 1:] == 0).all()
+
+
 def test_shards_do_not_show(tmp_path, numbers):
   many = build(tmp_path / "many", numbers, rows_per_shard=7)
   one = build(tmp_path / "one", numbers, rows_per_shard=10_000)

@@ -90,6 +90,7 @@ class Plan(NamedTuple):
     type: uint8 [spans] sentence A or B, or None where a task has none.
     label: int8 [spans], the label of the text that the span opens, or NONE;
       None where there are no labels.
+    least_slots: what `slots` is at least.
   """
 
   bounds: np.ndarray
@@ -100,6 +101,7 @@ class Plan(NamedTuple):
   segment: np.ndarray
   type: np.ndarray | None = None
   label: np.ndarray | None = None
+  least_slots: int = 0
 
   @property
   def rows(self) -> int:
@@ -108,11 +110,11 @@ class Plan(NamedTuple):
 
   @property
   def slots(self) -> int:
-    """The most labelled texts of a row; 0 where there are no labels."""
+    """Room for the labelled texts of a row; 0 where there are no labels."""
     if self.label is None or not self.rows:
       return 0
     labelled = np.concatenate([[0], np.cumsum(self.label >= 0)])
-    return int(np.diff(labelled[self.bounds]).max())
+    return max(int(np.diff(labelled[self.bounds]).max()), self.least_slots)
 
 
 def rows_of(counts: np.ndarray) -> np.ndarray:
