@@ -1,4 +1,4 @@
-"""BERT's two objectives at once: masked LM and next sentence."""
+"""Masked LM and how two stretches of text stand: BERT, ALBERT, StructBERT."""
 
 import dataclasses
 from typing import ClassVar
@@ -10,9 +10,11 @@ from jaxlm.objectives._beside_masked_lm import BesideMaskedLM
 @objectives.register("masked_lm_next_sentence", paper="arXiv:1810.04805")
 @dataclasses.dataclass(frozen=True)
 class MaskedLMNextSentence(BesideMaskedLM):
-  """Masked LM plus whether B follows A (label 0) or not (label 1).
+  """Masked LM plus how B stands to A: the labels of the arrangement `pairs`.
 
-  Reads what masked LM reads, and `cls_positions`, `labels`, `label_weights`
+  BERT's are next and random, ALBERT's (arXiv:1909.11942) next and previous,
+  StructBERT's (arXiv:1908.04577) all three; the head `next_sentence` has as
+  many classes. Reads what masked LM reads, and `cls_positions`, `labels`, `label_weights`
   [batch, k].
 
   Attributes:

@@ -223,6 +223,45 @@ def test_pairs_by_hand():
   assert not script.lines
 
 
+def test_pairs_turned_round_by_hand():
+  pieces, _ = corpus([3, 2, 4, 2, 5], [3, 2])
+  draws = lambda u: Script(0.5, 1, u, 0.2)
+  of = lambda relations, script: pairs.Builder(
+    pieces, capacity=8, short_seq_prob=0.1, relations=relations
+  ).of_document(0, script)
+  turned = (4, 5, 0, 3)  # of (0, 3, 4, 5)
+  order = ("next", "previous")
+  assert of(order, draws(0.49)) == [(*turned, 1)]
+  assert of(order, draws(0.5)) == [(0, 3, 4, 5, 0)]
+  three = ("next", "previous", "random")
+  assert of(three, draws(0.34)) == [(*turned, 1)]
+  assert of(three, draws(0.67)) == [(0, 3, 4, 5, 0)]
+  # A sentence alone has no neighbour: B is another document's.
+  alone, _ = corpus([3, 2, 5], [1, 2])
+  for relations, label in ((order, 1), (three, 2), (("random", "next"), 0)):
+    script = Script(0.5, 1, 2)
+    builder = pairs.Builder(alone, 8, 0.1, relations)
+    assert builder.of_document(0, script) == [(0, 3, 5, 5, label)]
+
+
+@pytest.mark.parametrize("relations", [pairs.RELATIONS, pairs.RELATIONS[:2]])
+def test_pairs_are_what_their_labels_say(relations):
+  sentences = [40] * 100
+  pieces, _ = corpus([2] * 4000, sentences)
+  spec = {"kind": "pairs", "short_seq_prob": 0.0, "relations": relations}
+  plan = arrangements.build(spec).plan(pieces, Frame(2, 3, -1, 3, 1, 3), 13)
+  a, b = plan.start[::2], plan.start[1::2]
+  label, document = plan.label[::2], lambda x: x // 80
+  several = plan.length[::2] + plan.length[1::2] == 10
+  near = document(a) == document(b)
+  found = np.where(near, np.where(b > a, 0, 1), len(relations) - 1)
+  np.testing.assert_array_equal(found[several], label[several])
+  counts = np.bincount(label[several], minlength=len(relations))
+  share, total = 1 / len(relations), counts.sum()
+  bound = 4 * np.sqrt(share * (1 - share) * total)
+  np.testing.assert_allclose(counts, share * total, atol=bound)
+
+
 def test_pairs_packed(numbers):
   rng = np.random.default_rng(5)
   sentences = rng.integers(2, 9, 80).tolist()
@@ -317,3 +356,7 @@ def test_bad_fields():
     arrangements.build({"kind": "pairs", "short_seq_prob": 2})
   with pytest.raises(UserError, match="passes is 0"):
     arrangements.build({"kind": "pairs", "passes": 0})
+  with pytest.raises(UserError, match="Did you mean 'previous'"):
+    arrangements.build({"kind": "pairs", "relations": ["next", "previos"]})
+  with pytest.raises(UserError, match="expected two or three different"):
+    arrangements.build({"kind": "pairs", "relations": ["next"]})

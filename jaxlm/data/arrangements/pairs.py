@@ -1,23 +1,27 @@
-"""BERT's next-sentence pairs, several packed in a row.
+"""Pairs of stretches of text and how the two stand, several packed in a row.
 
-Devlin et al., BERT, arXiv:1810.04805. Half of the pairs are two neighbouring
+Devlin et al., BERT, arXiv:1810.04805: half of the pairs are two neighbouring
 stretches of one document (label 0), half have their second stretch from
-another document (label 1). Differs from the released builder in packing the
-pairs (each a segment with a label of its own) and in leaving masking, which
-is dynamic here, to the corruption.
+another document (label 1). ALBERT's order of sentences (arXiv:1909.11942) has
+neighbours alone, half of them turned round, and StructBERT (arXiv:1908.04577)
+all three. Differs from the released builders in packing the pairs (each a
+segment with a label of its own) and in leaving masking, which is dynamic here,
+to the corruption.
 """
 
 import array
 import dataclasses
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxlm.data import packing
 from jaxlm.data.arrangements import _plan, arrangements
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, unknown
 
-NEXT, RANDOM = 0, 1
+RELATIONS = ("next", "previous", "random")
+NEXT, RANDOM = 0, 1  # of BERT
 _TRIES = 10  # to find another document
 
 
@@ -27,12 +31,18 @@ class Pairs:
   """Pairs of sentences with a label: does B follow A?
 
   Attributes:
+    relations: how B may stand to A, each as often as the others; a pair's
+      label is its relation's place here. `next` follows it in the document,
+      `previous` precedes it, `random` is from another document. What is left
+      of a document and has but one sentence gets a random B, whose label is
+      that of `random`, or the last.
     short_seq_prob: share of documents whose pairs are cut to a random length.
     passes: times that pairs are made of all documents, each time others.
     seed: seed of the draws.
     max_per_row: pairs a row holds at most; 0 for no limit.
   """
 
+  relations: Sequence[str] = ("next", "random")
   short_seq_prob: float = 0.1
   passes: int = 1
   seed: int = 0
@@ -45,6 +55,16 @@ class Pairs:
     return self.max_per_row != 1
 
   def __post_init__(self):
+    for name in self.relations:
+      if name not in RELATIONS:
+        raise unknown("data.arrangement.relations has no", name, RELATIONS)
+    if len(set(self.relations)) != len(self.relations) or (
+      len(self.relations) < 2
+    ):
+      raise UserError(
+        f"data.arrangement.relations is {list(self.relations)}; expected two "
+        f"or three different ones of {', '.join(RELATIONS)}."
+      )
     if not 0 <= self.short_seq_prob <= 1:
       raise UserError(
         f"data.arrangement.short_seq_prob is {self.short_seq_prob}; a share "
@@ -67,7 +87,7 @@ class Pairs:
         f"data.length is {width}: too short for a pair between "
         f"{frame.pair} special tokens."
       )
-    builder = Builder(pieces, capacity, self.short_seq_prob)
+    builder = Builder(pieces, capacity, self.short_seq_prob, self.relations)
     made = array.array("q")  # a list of tuples would take five times as much
     for turn in range(self.passes):
       # Python promises this generator's stream for a seed, for ever.
@@ -85,15 +105,18 @@ class Builder:
   Args:
     pieces: sentences.
     capacity: tokens of A and B together.
-    short_seq_prob: see `Pairs`.
+    short_seq_prob, relations: see `Pairs`.
   """
 
-  def __init__(self, pieces, capacity, short_seq_prob):
+  def __init__(
+    self, pieces, capacity, short_seq_prob, relations=("next", "random")
+  ):
     self._lengths = pieces.lengths.tolist()
     self._starts = pieces.starts.tolist()
     self._documents = pieces.documents.tolist()
     self._capacity = capacity
     self._short = short_seq_prob
+    self._relations = tuple(relations)
 
   def of_document(self, document, rng) -> list[tuple[int, ...]]:
     """(start A, length A, start B, length B, label) of each pair.
@@ -113,16 +136,28 @@ class Builder:
         size += self._lengths[end]
         end += 1
       a_end = at + (rng.randint(1, end - at - 1) if end - at > 1 else 1)
-      if end - at == 1 or rng.random() < 0.5:
+      relation = "random" if end - at == 1 else self._drawn(rng)
+      if relation == "random":
         size_a = self._starts[a_end] - self._starts[at]
         b_from, b_to = self._elsewhere(document, target - size_a, rng)
-        label, following = RANDOM, a_end  # what B left unused comes next
+        following = a_end  # what B left unused comes next
       else:
-        b_from, b_to, label, following = a_end, end, NEXT, end
+        b_from, b_to, following = a_end, end, end
       a, b = self._truncated(at, a_end, b_from, b_to, rng)
-      pairs.append((*a, *b, label))
+      if relation == "previous":
+        a, b = b, a
+      pairs.append((*a, *b, self._label(relation)))
       at = following
     return pairs
+
+  def _drawn(self, rng) -> str:
+    count = len(self._relations)
+    return self._relations[count - 1 - int(rng.random() * count)]
+
+  def _label(self, relation) -> int:
+    if relation not in self._relations:
+      return len(self._relations) - 1
+    return self._relations.index(relation)
 
   def _elsewhere(self, document, room, rng):
     """Sentences of another document, from a random one on."""
