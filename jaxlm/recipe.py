@@ -68,17 +68,18 @@ def model_spec(
       "config.init_from to a workdir or a Hugging Face folder."
     )
   spec.setdefault("vocab_size", facts["vocab_size"])
+  if facts["vocab_size"] > spec["vocab_size"]:
+    raise errors.UserError(
+      f"The tokenizer has {facts['vocab_size']} tokens but the model only "
+      f"{spec['vocab_size']}; take the tokenizer that it was trained with, or "
+      "set config.model.vocab_size."
+    )
   if "towers" in spec:
     facts = {**facts, "vocab_size": spec["vocab_size"]}
     spec["towers"] = {
       name: model_spec({"model": tower}, facts)
       for name, tower in spec["towers"].items()
     }
-  if facts["vocab_size"] > spec["vocab_size"]:
-    raise errors.UserError(
-      f"The tokenizer has {facts['vocab_size']} tokens but the model only "
-      f"{spec['vocab_size']}; take the tokenizer that it was trained with."
-    )
   words = spec.get("notes", {}).get("words", 1)
   if "notes" in spec and facts.get("notes", 0) > words:
     raise errors.UserError(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxlm import configuration, paths
+from jaxlm import configuration, errors, paths, recipe
 from jaxlm.models import assembly, two_tower
 
 NAMES = sorted(
@@ -111,3 +111,13 @@ def test_electra_discriminators_have_the_published_parameters(variant, count):
   spec = configuration.load(f"electra:{variant}").model.to_dict()
   params = shapes("electra", variant)
   assert paths.count(two_tower.TwoTower.exported(spec, params)[1]) == count
+
+
+@pytest.mark.parametrize("name", ["t5", "eelbert"])
+def test_a_tokenizer_larger_than_the_table_is_told(name):
+  """Rows that are not there would be read as NaN."""
+  config = dict(model=configuration.load(f"{name}:tiny").model.to_dict())
+  config["model"]["vocab_size"] = 512
+  with pytest.raises(errors.UserError, match="has 513 tokens but .* only 512"):
+    recipe.model_spec(config, dict(vocab_size=513, pieces=["a"] * 513))
+  assert recipe.model_spec(config, dict(vocab_size=512, pieces=["a"] * 512))

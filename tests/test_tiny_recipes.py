@@ -64,6 +64,8 @@ def test_it_learns_from_context(name, text, tmp_path, monkeypatch):
   config |= dict(steps=STEPS, batch_size=32, microbatches=1)
   config["data"] = dict(config["data"], files=str(text), validation_share=0.1)
   config["tokenizer"] = dict(config["tokenizer"], vocab_size=1024)
+  if "vocab_size" in config["model"]:
+    config["model"] = config["model"] | dict(vocab_size=1024)
   config["log"] = dict(config["log"], progress=False, tensorboard=False)
   config["checkpoint"] = dict(every=0, keep=1)
   config["evaluation"] = dict(every=0, batches=8)

@@ -14,8 +14,8 @@ class MaskedLMNextSentence(BesideMaskedLM):
 
   BERT's are next and random, ALBERT's (arXiv:1909.11942) next and previous,
   StructBERT's (arXiv:1908.04577) all three; the head `next_sentence` has as
-  many classes. Reads what masked LM reads, and `cls_positions`, `labels`, `label_weights`
-  [batch, k].
+  many classes. Reads what masked LM reads, and `cls_positions`, `labels`,
+  `label_weights` [batch, k].
 
   Attributes:
     next_sentence: coefficient of the second term.
