@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxlm.data._tensorflow import tf
-from jaxlm.data.corruption import _counts, _infilling, _rows, _threefry
+from jaxlm.data.corruption import _counts, _rows, _threefry
 from jaxlm.data.corruption.e2s2 import REPLACED, SHUFFLED
 
 # Streams of random numbers of a row, behind those of the first view.
@@ -21,7 +21,7 @@ def bind(spec, infill, tokenizer, length: int):
     tokenizer: tells words and special tokens.
     length: of the inputs.
   """
-  ordinary = tf.constant(_infilling.ordinary_tokens(tokenizer))
+  ordinary = tf.constant(_rows.ordinary_tokens(tokenizer))
   word_starts = tf.constant(np.asarray(tokenizer.word_starts, bool))
   pool = tf.constant(np.asarray(tokenizer.random_pool, np.int32))
 
@@ -72,9 +72,9 @@ def centres(spec, keys, text, starts, segments):
   size = tf.minimum(spec.window, words - window * spec.window)
   pick = tf.cast(draws * tf.cast(size, tf.float32), tf.int32)
   chosen = starts & (number % spec.window == pick)
-  alone = _later(starts, 1) | ~_later(text, 1)
-  chosen &= alone & _later(text, 1) & _later(text, -1)
-  chosen &= ~(_later(chosen, -1) | _later(chosen, -2))
+  alone = later(starts, 1) | ~later(text, 1)
+  chosen &= alone & later(text, 1) & later(text, -1)
+  chosen &= ~(later(chosen, -1) | later(chosen, -2))
   budgets = np.maximum(_counts.table(spec.shuffle, length, "exact"), 1)
   if spec.most_shuffles:
     budgets = np.minimum(budgets, spec.most_shuffles)
@@ -94,7 +94,7 @@ def shuffle(ids, centres, orders):
   moves = tf.constant(np.pad(_ORDER - np.arange(3), ((1, 0), (0, 0))), tf.int32)
   order = tf.where(centres, orders + 1, 0)
   move = sum(
-    tf.gather(moves[:, part], _later(order, 1 - part)) for part in range(3)
+    tf.gather(moves[:, part], later(order, 1 - part)) for part in range(3)
   )
   here = tf.range(ids.shape[1])[None, :]
   return tf.gather(ids, here + move, batch_dims=1)
@@ -117,7 +117,7 @@ def chosen_places(spec, keys, free, segments):
   return free & tf.reduce_any(places[:, None, :] == here, axis=2)
 
 
-def _later(x, by: int):
+def later(x, by: int):
   """x as it is `by` places on; 0 or False behind the ends."""
   if by >= 0:
     return tf.pad(x[:, by:], [[0, 0], [0, by]])

@@ -54,7 +54,7 @@ def bind(spec, tokenizer, length: int, start: int):
 
 def corrupter(spec, tokenizer, length: int):
   """`corrupt(rows, keys) -> View` of an `Infilling`."""
-  ordinary = tf.constant(ordinary_tokens(tokenizer))
+  ordinary = tf.constant(_rows.ordinary_tokens(tokenizer))
   word_starts = tf.constant(np.asarray(tokenizer.word_starts, bool))
   budgets = _counts.table(spec.rate, length, "ceil")
   permute = _sentences.permuter(spec, tokenizer, length)
@@ -95,15 +95,6 @@ def corrupter(spec, tokenizer, length: int):
     return View(ids, count)
 
   return corrupt
-
-
-def ordinary_tokens(tokenizer) -> np.ndarray:
-  """bool [vocab]: text, and what the vocabulary cannot spell."""
-  allowed = ~np.asarray(tokenizer.is_special, bool)
-  unk = tokenizer.special_ids.get("unk")
-  if unk is not None:
-    allowed[unk] = True
-  return allowed
 
 
 def spans(spec, keys, budget, most: int):

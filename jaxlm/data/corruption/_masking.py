@@ -15,11 +15,7 @@ from jaxlm.data.corruption import (
 
 def bind(masking, tokenizer, length: int):
   """`apply(rows, keys) -> features`; see `jaxlm.data.corruption`."""
-  unk = tokenizer.special_ids.get("unk")
-  allowed = ~np.asarray(tokenizer.is_special, bool)
-  if unk is not None:
-    allowed[unk] = True  # a word like others, as in BERT
-  allowed = tf.constant(allowed)
+  allowed = tf.constant(_rows.ordinary_tokens(tokenizer))
   most, most_told = masking.most(length)
   unit = _selectors.bind(masking, tokenizer, most)
   replace = _replacer(masking, tokenizer, unit)

@@ -1,5 +1,7 @@
 """What every corruption shares: small functions of rows, in TensorFlow ops."""
 
+import numpy as np
+
 from jaxlm.data._tensorflow import tf
 
 
@@ -60,3 +62,12 @@ def units(selectable, word_start, segments):
 
 def _places(x):
   return tf.broadcast_to(tf.range(tf.shape(x)[1])[None, :], tf.shape(x))
+
+
+def ordinary_tokens(tokenizer) -> np.ndarray:
+  """bool [vocab]: text, and what the vocabulary cannot spell."""
+  allowed = ~np.asarray(tokenizer.is_special, bool)
+  unk = tokenizer.special_ids.get("unk")
+  if unk is not None:
+    allowed[unk] = True
+  return allowed
