@@ -53,6 +53,7 @@ def mosaic_gpu_load(ref, layout):
   """The whole of a reference in a layout."""
   from jax.experimental.pallas import mosaic_gpu
 
-  if "idx" in inspect.signature(mosaic_gpu.load).parameters:  # before 0.11
+  index = inspect.signature(mosaic_gpu.load).parameters.get("idx")
+  if index is not None and index.default is index.empty:  # before 0.11
     return mosaic_gpu.load(ref, (), layout=layout)
   return mosaic_gpu.load(ref, layout=layout)
