@@ -88,7 +88,7 @@ def test_a_part_is_replaced_as_a_whole(config, text):
     ("batchsize", "1", "has no key 'batchsize'. Did you mean 'batch_size'"),
     ("chekpoint.every", "1", "Did you mean 'checkpoint'"),
     ("checkpoint.evry", "1", "'evry'. Did you mean 'every'"),
-    ("batch_size", "many", "config.batch_size is 8, a int; found 'many'"),
+    ("batch_size", "many", "config.batch_size is 32, a int; found 'many'"),
     ("batch_size", "1.5", "found '1.5'"),
     ("tokenizer.lowercase", "maybe", "found 'maybe'"),
     ("seed.x", "1", "config.seed is a value"),
