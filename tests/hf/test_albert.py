@@ -77,7 +77,9 @@ def spec(order="layer", **heads):
   layer = found["layers"]["layer"]
   found["layers"] = {name: layer for name in dict.fromkeys(order)}
   found |= dict(order=tuple(order), depth=max(len(order), 3))
-  return found | dict(heads={**found["heads"], **heads})
+  return found | dict(
+    heads=dict(masked_lm=found["heads"]["masked_lm"], **heads)
+  )
 
 
 ORDER = dict(kind="classify", classes=2)
