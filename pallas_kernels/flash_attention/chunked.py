@@ -121,11 +121,13 @@ def _backward(static: Static, operands: Operands, out, lse, grad_out):
     keep = call.kept(own)
     return weights, weights * keep, grads * keep, pull, slope
 
-  learned = ("theta", "slopes", "toeplitz", "c2p", "p2c")
-  rounded = jnp.dtype(out.dtype).itemsize < 4
-  if rounded and any(getattr(operands, n) is not None for n in learned):
-    # Their gradients add up whole rows, whose terms cancel: what rounded
-    # outputs leave of delta would show, so it is summed anew.
+  # Their gradients add up whole rows, whose terms cancel: what rounded outputs
+  # leave of delta would show, so it is summed anew (theta's in float32, too).
+  learned = ["theta"]
+  if jnp.dtype(out.dtype).itemsize < 4:
+    learned += ["slopes", "toeplitz", "c2p", "p2c"]
+  if any(getattr(operands, name) is not None for name in learned):
+
     def add(total, own):
       weights, _, grads, _, _ = block(own)
       return total + jnp.sum(weights * grads, -1, keepdims=True), None
