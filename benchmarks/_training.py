@@ -176,10 +176,13 @@ def cell(result, budget) -> str:
 
 def unigram_entropy(task, batches: int) -> float:
   """Nats of the distribution of what is predicted: what no context can beat."""
+  sparse = "predict_ids" in task.batch_spec
+  ids = "predict_ids" if sparse else "targets"
+  weights = "predict_weights" if sparse else "weights"
   counts: dict[int, float] = {}
   for step in range(batches):
     batch = task.batch_at(0, step)
-    kept = batch["predict_ids"][batch["predict_weights"] > 0]
+    kept = batch[ids][batch[weights] > 0]
     for token, number in zip(*np.unique(kept, return_counts=True)):
       counts[int(token)] = counts.get(int(token), 0) + number
   shares = np.array(list(counts.values()), np.float64)
