@@ -268,7 +268,8 @@ def _met(spec, tower, task) -> dict[str, int]:
 
   Returns:
     `row`: of layers; `source`: of what cross-attention reads; `feedforward`:
-    of feed-forwards, where they are fewer. What a model's `lengths` says.
+    of feed-forwards, where they are fewer; `last`: how often the last layer
+    runs, over the same keys and values. What a model's `lengths` says.
   """
   length = task.batch_spec["inputs"].shape[1]
   key = f"{tower}_inputs"  # of a decoder beside an encoder
@@ -280,15 +281,20 @@ def _met(spec, tower, task) -> dict[str, int]:
   return met
 
 
-def _body_flops(spec, sizes, rows, *, row, source, feedforward=None):
+def _body_flops(spec, sizes, rows, *, row, source, feedforward=None, last=1):
   """Of layers; the lengths are those of `_met`."""
+  layers = [spec["layers"][name] for name in assembly.layer_order(spec)]
+  widths = list(assembly.widths(spec))
   runs = assembly.runs(spec)
+  if last > 1:
+    runs |= {f"layers_{len(layers) - 1}": last}
+    layers += layers[-1:] * (last - 1)
+    widths += widths[-1:] * (last - 1)
   body = {
-    p: n * runs.get(p.split("/")[1], 1)
+    p: n * (1 if last > 1 and _of_keys(p) else runs.get(p.split("/")[1], 1))
     for p, n in sizes.items()
     if p.startswith("stack/")
   }
-  layers = [spec["layers"][name] for name in assembly.layer_order(spec)]
   crossing = [_crosses(layer["mixer"]) for layer in layers]
   once = ("/cross/key/", "/cross/value/")  # a source token, not a target's
   if all(crossing):
@@ -302,13 +308,17 @@ def _body_flops(spec, sizes, rows, *, row, source, feedforward=None):
       tokens = feedforward
     total += cost.formula_flops(size, rows * tokens)
   attention = []
-  for layer, crosses, width in zip(layers, crossing, assembly.widths(spec)):
+  for layer, crosses, width in zip(layers, crossing, widths):
     span = min(layer["mixer"].get("window", 0) or row, row)
     span = source if crosses else span
     attention.append((_attended(width, layer["mixer"]), span))
     if "cross" in layer:
       attention.append((_attended(width, layer["cross"]), source))
   return total + cost.formula_flops(0, rows * row, attention=attention)
+
+
+def _of_keys(path) -> bool:
+  return "/mixer/key/" in path or "/mixer/value/" in path
 
 
 def _crosses(mixer) -> bool:
