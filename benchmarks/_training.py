@@ -78,24 +78,35 @@ class Runner:
     clock = Clock(np.int32(number), np.int32(number))
     return self.step(state, self.batch(seed, number), clock)[0]
 
+  def measured(self, state) -> dict[str, float]:
+    """Held-out losses and metrics of a state."""
+    plan = self.plan
+    return evaluation.evaluate(
+      self.evaluate,
+      plan.objective,
+      state,
+      plan.validation,
+      plan.mesh,
+      self.args.batches,
+    )
+
   def train(self, seed: int) -> Curve:
     """Trains from fresh parameters, and evaluates on the way."""
-    plan, args, curve = self.plan, self.args, Curve()
+    args, curve = self.args, Curve()
     state = self.fresh(seed)
     for number in range(args.steps):
       state = self.update(state, seed, number)
       if (number + 1) % args.every == 0 or number + 1 == args.steps:
-        found = evaluation.evaluate(
-          self.evaluate,
-          plan.objective,
-          state,
-          plan.validation,
-          plan.mesh,
-          args.batches,
-        )
         curve.steps.append(number + 1)
-        curve.losses.append(found["loss"])
+        curve.losses.append(self.measured(state)["loss"])
     return curve
+
+  def trained(self, seed: int, steps: int):
+    """(the state after so many steps from fresh parameters, its measures)."""
+    state = self.fresh(seed)
+    for number in range(steps):
+      state = self.update(state, seed, number)
+    return state, self.measured(state)
 
 
 def race(runners: dict[str, Runner], rounds: int, steps: int) -> dict:
