@@ -24,6 +24,7 @@ from jaxlm.data import (
 )
 from jaxlm.data.arrangements import arrangements
 from jaxlm.data.corruption import corruptions
+from jaxlm.data.orders import orders
 from jaxlm.data.prepared import Prepared
 from jaxlm.data.tokenizer import Tokenizer
 
@@ -46,6 +47,8 @@ class Packed:
     format, field, documents: how files are read (`sources.documents`).
     length: tokens that the model reads, L.
     arrangement: how documents become rows.
+    order: which rows a training step takes; by default all, shuffled anew in
+      each epoch.
     corruption: what is hidden of a row.
     evaluation_corruption: the same for held-out rows; None: as in training.
     rows_per_shard: rows of one file of the cache.
@@ -65,12 +68,20 @@ class Packed:
     default_factory=lambda: {"kind": "masking"}
   )
   evaluation_corruption: Mapping[str, Any] | None = None
+  order: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: {"kind": "shuffled"}
+  )
   rows_per_shard: int = caches.ROWS_PER_SHARD
 
   @property
   def packs(self) -> bool:
     """Whether a row may hold documents that must not see each other."""
     return arrangements.build(self.arrangement).packs
+
+  @property
+  def rows_of_step(self) -> Callable:
+    """Tells the rows of a training step; see `jaxlm.data.orders`."""
+    return orders.build(self.order).rows_of_step
 
   def __post_init__(self):
     for name in ("length", "rows_per_shard"):
@@ -85,6 +96,7 @@ class Packed:
         "and below 1."
       )
     arrangements.build(self.arrangement)
+    orders.build(self.order)
     training, evaluation = self._corruptions()
     widths = {part.text_length(self.length) for part in (training, evaluation)}
     if len(widths) > 1:
@@ -139,7 +151,14 @@ class Packed:
     training, evaluation = self._corruptions()
     common = dict(tokenizer=tokenizer, batch_size=batch_size)
     common |= dict(length=self.length)
-    train = tasks.make(cache, "train", training, name="train", **common)
+    train = tasks.make(
+      cache,
+      "train",
+      training,
+      name="train",
+      rows_of=self.rows_of_step,
+      **common,
+    )
     held_out = None
     if cache.rows("validation"):
       held_out = tasks.make(
