@@ -95,9 +95,7 @@ class VariationSets(Packed):
       UserError: files that cannot be read, or too few words.
     """
     transcripts = [
-      utterances_of(text)
-      for split, text in super()._split()
-      if split == "train"
+      utterances_of(text) for split, text in super().texts() if split == "train"
     ]
     rng = np.random.default_rng(self.mixing_seed)
     made = _mixing.mix(
@@ -111,32 +109,41 @@ class VariationSets(Packed):
     together = self.presentation == "together"
     return made.utterances(None if together else rng), made.facts
 
-  def prepare(self, *, workdir, report=print, **given):
-    """As of `Packed`; facts and the report tell the realised share."""
-    made = super().prepare(workdir=workdir, report=report, **given)
-    facts = self.mixed[1]
-    if self._run and (empty := made.facts["train"]["empty_documents"]):
+  def prepare(self, *, report=print, **given):
+    """As of `Packed`; the report tells the realised share."""
+    made = super().prepare(report=report, **given)
+    told = made.facts["variation_sets"]
+    report(
+      f"Variation sets: {told['sets']:,} sets, "
+      f"{told['share_of_words']:.2%} of {told['words']:,} words and "
+      f"{told['share_of_utterances']:.2%} of {told['utterances']:,} "
+      "utterances."
+    )
+    return made
+
+  def facts(self, tokenizer, cache) -> dict[str, Any]:
+    """As of `Packed`, and what was mixed.
+
+    Raises:
+      UserError: utterances without tokens where rows must be whole runs.
+    """
+    found = super().facts(tokenizer, cache)
+    if self._run and (empty := found["train"]["empty_documents"]):
       raise errors.UserError(
         f"{empty} utterances hold no token for this tokenizer, so that rows "
         "are no whole runs of data.order 'lanes': take them out of data.files."
       )
-    report(
-      f"Variation sets: {facts['sets']:,} sets, "
-      f"{facts['share_of_words']:.2%} of {facts['words']:,} words and "
-      f"{facts['share_of_utterances']:.2%} of {facts['utterances']:,} "
-      "utterances."
-    )
-    return made._replace(facts={**made.facts, "variation_sets": facts})
+    return {**found, "variation_sets": self.mixed[1]}
 
-  def _split(self) -> Iterator[tuple[str, str]]:
+  def texts(self) -> Iterator[tuple[str, str]]:
     for utterance in self.mixed[0]:
       yield "train", utterance
-    for split, text in super()._split():
+    for split, text in super().texts():
       if split == "validation":
         for utterance in utterances_of(text):
           yield split, utterance
 
-  def _reading(self) -> dict[str, Any]:
+  def reading(self) -> dict[str, Any]:
     mixing = {
       name: getattr(self, name)
       for name in ("share", "words", "presentation", "mixing_seed")
@@ -144,7 +151,7 @@ class VariationSets(Packed):
     source = variations.build(self.sets)
     read = source.fingerprint() if hasattr(source, "fingerprint") else []
     mixing |= {"sets": io.digest([dict(self.sets), read]), "run": self._run}
-    return {**super()._reading(), "mixing": mixing}
+    return {**super().reading(), "mixing": mixing}
 
 
 def utterances_of(transcript: str) -> list[str]:

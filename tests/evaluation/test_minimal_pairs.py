@@ -133,3 +133,25 @@ def test_real_blimp(shared):
   assert terms["passive_1"] == "argument_structure"
   # Seven published pairs hold one sentence twice: always wrong, as ties are.
   assert sum(pair.good == pair.bad for pair in found) == 7
+
+
+def test_the_first_pairs_of_each_paradigm(folder):
+  found = minimal_pairs.read(folder, most=2)
+  assert [item.uid for item in found] == ["one", "one", "two"]
+  assert [item.good for item in found] == ["the cat sat .", "a b c", "a b c"]
+
+
+def test_blimp_is_read_whole(shared):
+  """46 paradigms of 1,000 pairs here; counts and quirks of the sheet."""
+  if not (shared / "blimp").is_dir():
+    pytest.skip("the shared data has no blimp")
+  found = minimal_pairs.read(str(shared / "blimp"))
+  assert len(found) == 46_000
+  assert len({item.uid for item in found}) == 46
+  assert all(item.good != item.bad for item in found)
+  random = np.random.default_rng(0).random((2, len(found)))
+  told = minimal_pairs.aggregate(found, *random)
+  assert abs(told["accuracy"] - 0.5) < 4 * 0.5 / np.sqrt(len(found))
+  assert told["accuracy_error"] == pytest.approx(
+    0.5 / np.sqrt(len(found)), rel=0.01
+  )

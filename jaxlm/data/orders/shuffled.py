@@ -14,3 +14,7 @@ class Shuffled:
   def rows_of_step(self, seed, step, batch_size, rows):
     """Entries of the permutations; see `jaxlm.data.order`."""
     return order.rows_of_step(seed, step, batch_size, rows)
+
+  def rows_of_entries(self, seed, numbers, rows):
+    """Any places of the stream of permutations."""
+    return order.rows_of_entries(seed, numbers, rows)
