@@ -38,7 +38,7 @@ def get_config(variant: str = "together"):
   config = gpt2.get_config("tiny" if size == "mini" else size)
   config.steps = "10 epochs"
   config.batch_size = 32
-  config.data = _data(presentation)
+  config.data = _data(presentation, 64 if size == "tiny" else 128)
   # One token ends utterances and begins a sentence that is scored.
   config.tokenizer.template = "gpt2"
   if size == "mini":
@@ -49,11 +49,11 @@ def get_config(variant: str = "together"):
   return config
 
 
-def _data(presentation: str) -> dict:
+def _data(presentation: str, length: int) -> dict:
   data = dict(
     kind="variation_sets",
     files="",
-    length=128,
+    length=length,
     share=0.4,
     sets=dict(kind="rules", size=UTTERANCES),
     presentation="together",
