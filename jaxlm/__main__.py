@@ -12,7 +12,7 @@ from jaxlm import commands, errors
 def names() -> dict[str, str]:
   """Command -> module; `import` is a keyword, so its module is `import_`."""
   return {
-    module.name.rstrip("_"): f"jaxlm.commands.{module.name}"
+    module.name.rstrip("_").replace("_", "-"): f"jaxlm.commands.{module.name}"
     for module in pkgutil.iter_modules(commands.__path__)
     if not module.name.startswith("_")
   }
@@ -23,7 +23,7 @@ def usage() -> str:
   lines = [f"jaxlm {jaxlm.__version__}: jaxlm COMMAND --help tells more.", ""]
   for name, module in names().items():
     doc = importlib.import_module(module).__doc__
-    lines.append(f"  {name:<10} {doc.splitlines()[0]}")
+    lines.append(f"  {name:<14} {doc.splitlines()[0]}")
   return "\n".join(lines)
 
 

@@ -114,7 +114,7 @@ def override(config: ConfigDict, assignments: Sequence[tuple[str, str]]):
       node[last] = _convert(key, text, node[last])
     elif "kind" in node or key.split(".")[0] in _SLOTS:
       with node.unlocked():
-        node[last] = _literal(text)
+        node[last] = literal(text)
     else:
       raise _unknown(key, node)
   return config
@@ -196,7 +196,8 @@ class _Dicts(ast.NodeTransformer):
     return ast.Dict(keys, [k.value for k in node.keywords])
 
 
-def _literal(text: str):
+def literal(text: str):
+  """The Python value that a text writes, dict(...) included, or the text."""
   try:
     return ast.literal_eval(_Dicts().visit(ast.parse(text, mode="eval")))
   except (ValueError, SyntaxError):
@@ -206,7 +207,7 @@ def _literal(text: str):
 def _convert(key: str, text: str, old):
   if isinstance(old, str):
     return text
-  value = _literal(text)
+  value = literal(text)
   last = key.rpartition(".")[2]
   if last in _DURATIONS and not isinstance(value, bool):
     number = isinstance(value, int | float)

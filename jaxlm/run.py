@@ -83,6 +83,7 @@ def prepare(config, workdir, *, report: Report = print) -> Run:
   start = _start(config)
   check(config, start)
   data = _data(config, start, workdir, report)
+  start, data = _moved(start, data, report)
   known = {**data.facts, "pieces": data.tokenizer.pieces}
   spec = recipe.model_spec(config, known, start and start.spec)
   plan = recipe.build(
@@ -319,6 +320,27 @@ def _start(config):
   # Towers go on from towers; all else from what pre-training leaves.
   whole = "towers" in config["model"]
   return loading.load(config["init_from"], whole=whole)
+
+
+def _moved(start, data: Prepared, report):
+  """The start under the vocabulary of the data, and facts that tell so."""
+  if start is None or start.tokenizer is None:
+    return start, data
+  if data.tokenizer.pieces == start.tokenizer.pieces:
+    return start, data
+  params, spec, facts = interop.transplant(
+    start.variables["params"], start.spec, start.tokenizer, data.tokenizer
+  )
+  report(
+    f"Vocabulary: {start.source} starts anew with {facts['rows']:,} pieces: "
+    f"{facts['copied']:,} rows copied, {facts['averaged']:,} the mean of "
+    f"{facts['pieces_averaged']:.1f} old ones, {facts['drawn']:,} drawn."
+  )
+  moved = start._replace(
+    variables={"params": params}, spec=spec, tokenizer=data.tokenizer
+  )
+  told = {**data.facts, "transplanted": facts}
+  return moved, data._replace(facts=told)
 
 
 def _adapted(start: loading.Loaded, spec) -> dict[str, Any]:

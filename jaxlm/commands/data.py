@@ -63,6 +63,7 @@ def _measured(config, prepared, args) -> list[str]:
     length=data.length,
     seed=config["seed"],
     steps=args.stats,
+    rows_of=data.rows_of_step,
   )
   copies = prepared.facts.get("copies_of_a_row", 1)
   found = statistics.rates(pairs, prepared.tokenizer, copies)

@@ -7,6 +7,7 @@ from typing import Any
 from jaxlm import files
 from jaxlm.data import tokenizers
 from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.data.tokenizers import _fitting
 
 
 def obtain(
@@ -26,22 +27,25 @@ def obtain(
   Args:
     tokenizer: a Tokenizer, or a spec of `tokenizers`.
     folder: where it is kept, such as `workdir/tokenizer`.
-    documents: opens the stream of documents; called only to train.
+    documents: opens the stream of documents, to train on, or to see whether a
+      vocabulary that exists suits them.
     sources: fingerprint of the files behind the documents.
     seed: seed of the sample.
     report: told what was done.
 
   Raises:
-    UserError: a spec that cannot be followed, or a folder that holds another
-      vocabulary.
+    UserError: a spec that cannot be followed, a folder that holds another
+      vocabulary, or one that deletes vowel signs of the documents.
   """
   folder = pathlib.Path(folder)
   if isinstance(tokenizer, Tokenizer):
+    _fitting.check(tokenizer, documents(), report)
     tokenizer.save(folder)
     return tokenizer
   tokenizers.tokenizers.check(tokenizer)
   if tokenizer.get("path"):
     made = tokenizers.train(tokenizer, (), seed)
+    _fitting.check(made, documents(), report)
     made.save(folder)
     return made
   key = _key(tokenizer, sources, seed)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -41,6 +41,7 @@ class Noted(Packed):
   max_count: int = 500
   words: int = 200_000
   spans: int = 16
+  mixes: ClassVar[bool] = False  # notes are added to whole batches
 
   def __post_init__(self):
     super().__post_init__()

@@ -7,8 +7,15 @@ epoch. A permutation sorts raw words of the Philox counter generator keyed by
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
+
+
+def entries(step: int, batch_size: int) -> np.ndarray:
+  """int64 [batch_size], the numbers of a step's rows in an endless stream."""
+  first = step * batch_size
+  return np.arange(first, first + batch_size, dtype=np.int64)
 
 
 def rows_of_step(
@@ -36,10 +43,20 @@ def rows_of_step(
       f"step {step}, batch size {batch_size}, rows {rows}: steps start at 0, "
       "sizes at 1"
     )
-  entries = np.arange(
-    step * batch_size, (step + 1) * batch_size, dtype=np.int64
-  )
-  epochs, places = np.divmod(entries, rows)
+  return rows_of_entries(seed, entries(step, batch_size), rows)
+
+
+def rows_of_entries(
+  seed: int, numbers: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """(indices, epochs) of entries of the concatenation, in any order.
+
+  Args:
+    seed: seed of the order.
+    numbers: int64 [entries], from 0.
+    rows: rows of one epoch.
+  """
+  epochs, places = np.divmod(numbers, rows)
   indices = np.empty_like(places)
   for epoch in np.unique(epochs):
     of_epoch = epochs == epoch
@@ -55,6 +72,7 @@ def copies_of_step(
   rows: int,
   copies: int = 1,
   together: bool = True,
+  rows_of: Callable = rows_of_step,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The same where every row comes in several copies.
 
@@ -64,16 +82,17 @@ def copies_of_step(
     copies: copies of each.
     together: all copies of a row next to each other in one batch, whose size
       they divide; else all copies of all rows are shuffled alike.
+    rows_of: of an order of `jaxlm.data.orders`, alike.
 
   Returns:
     (indices, epochs, copy), int64 [B] each; copies count from 0.
   """
   if together:
-    indices, epochs = rows_of_step(seed, step, batch_size // copies, rows)
+    indices, epochs = rows_of(seed, step, batch_size // copies, rows)
     copy = np.tile(np.arange(copies, dtype=np.int64), len(indices))
     return np.repeat(indices, copies), np.repeat(epochs, copies), copy
-  entries, epochs = rows_of_step(seed, step, batch_size, rows * copies)
-  indices, copy = np.divmod(entries, copies)
+  numbers, epochs = rows_of(seed, step, batch_size, rows * copies)
+  indices, copy = np.divmod(numbers, copies)
   return indices, epochs, copy
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxlm import errors
 from jaxlm import files as io
@@ -24,6 +24,7 @@ from jaxlm.data import (
 )
 from jaxlm.data.arrangements import arrangements
 from jaxlm.data.corruption import corruptions
+from jaxlm.data.orders import orders
 from jaxlm.data.prepared import Prepared
 from jaxlm.data.tokenizer import Tokenizer
 
@@ -46,6 +47,8 @@ class Packed:
     format, field, documents: how files are read (`sources.documents`).
     length: tokens that the model reads, L.
     arrangement: how documents become rows.
+    order: which rows a training step takes; by default all, shuffled anew in
+      each epoch.
     corruption: what is hidden of a row.
     evaluation_corruption: the same for held-out rows; None: as in training.
     rows_per_shard: rows of one file of the cache.
@@ -65,12 +68,26 @@ class Packed:
     default_factory=lambda: {"kind": "masking"}
   )
   evaluation_corruption: Mapping[str, Any] | None = None
+  order: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: {"kind": "shuffled"}
+  )
   rows_per_shard: int = caches.ROWS_PER_SHARD
+  mixes: ClassVar[bool] = True  # whether a mixture may take its rows
 
   @property
   def packs(self) -> bool:
     """Whether a row may hold documents that must not see each other."""
     return arrangements.build(self.arrangement).packs
+
+  @property
+  def rows_of_step(self) -> Callable:
+    """Tells the rows of a training step; see `jaxlm.data.orders`."""
+    return orders.build(self.order).rows_of_step
+
+  @property
+  def rows_of_entries(self) -> Callable | None:
+    """The same of any places of its stream; None where it is no stream."""
+    return getattr(orders.build(self.order), "rows_of_entries", None)
 
   def __post_init__(self):
     for name in ("length", "rows_per_shard"):
@@ -85,7 +102,8 @@ class Packed:
         "and below 1."
       )
     arrangements.build(self.arrangement)
-    training, evaluation = self._corruptions()
+    orders.build(self.order)
+    training, evaluation = self.corruptions()
     widths = {part.text_length(self.length) for part in (training, evaluation)}
     if len(widths) > 1:
       raise errors.UserError(
@@ -136,10 +154,17 @@ class Packed:
       report=report,
       progress=progress,
     )
-    training, evaluation = self._corruptions()
+    training, evaluation = self.corruptions()
     common = dict(tokenizer=tokenizer, batch_size=batch_size)
     common |= dict(length=self.length)
-    train = tasks.make(cache, "train", training, name="train", **common)
+    train = tasks.make(
+      cache,
+      "train",
+      training,
+      name="train",
+      rows_of=self.rows_of_step,
+      **common,
+    )
     held_out = None
     if cache.rows("validation"):
       held_out = tasks.make(
@@ -150,7 +175,7 @@ class Packed:
         evaluation=True,
         **common,
       )
-    facts = self._facts(tokenizer, cache)
+    facts = self.facts(tokenizer, cache)
     copies = tasks.copies_of(training, self.length)
     if copies > 1:
       facts["copies_of_a_row"] = copies
@@ -170,7 +195,7 @@ class Packed:
   ) -> tuple[Tokenizer, caches.Cache]:
     """The vocabulary and the cache alone, without TensorFlow."""
     workdir = pathlib.Path(workdir)
-    found = self._fingerprints()
+    found = self.fingerprints()
     tokenizer = self._vocabulary(tokenizer, workdir, seed, found, report)
     cache = self._cache(tokenizer, workdir, found, report, progress)
     return tokenizer, cache
@@ -185,23 +210,25 @@ class Packed:
     from jaxlm.data.tokenizers import reporting
 
     made = self._vocabulary(
-      tokenizer, pathlib.Path(workdir), seed, self._fingerprints(), report
+      tokenizer, pathlib.Path(workdir), seed, self.fingerprints(), report
     )
-    wanted = next((s for s, _ in self._split() if s == "validation"), "train")
-    texts = (text for split, text in self._split() if split == wanted)
+    wanted = next((s for s, _ in self.texts() if s == "validation"), "train")
+    texts = (text for split, text in self.texts() if split == wanted)
     return {"measured_on": wanted} | reporting.report(made, texts)
 
-  def _corruptions(self):
+  def corruptions(self):
+    """The corruption of training rows, and that of held-out rows."""
     evaluation = self.evaluation_corruption or self.corruption
     return corruptions.build(self.corruption), corruptions.build(evaluation)
 
-  def _fingerprints(self) -> dict[str, list[dict[str, Any]]]:
+  def fingerprints(self) -> dict[str, list[dict[str, Any]]]:
+    """What identifies the files: role -> `sources.fingerprint`."""
     found = {"files": sources.fingerprint(self.files)}
     if self.validation_files:
       found["validation_files"] = sources.fingerprint(self.validation_files)
     return found
 
-  def _reading(self) -> dict[str, Any]:
+  def reading(self) -> dict[str, Any]:
     """How files are read: part of what vocabulary and cache depend on."""
     share = 0 if self.validation_files else self.validation_share
     return {
@@ -216,9 +243,9 @@ class Packed:
       what, format=self.format, field=self.field, documents=self.documents
     )
 
-  def _split(self) -> Iterator[tuple[str, str]]:
+  def texts(self) -> Iterator[tuple[str, str]]:
     """(split, text) of every document."""
-    share = self._reading()["validation_share"]
+    share = self.reading()["validation_share"]
     for text in self._documents(self.files):
       yield ("validation" if held_out(text, share) else "train"), text
     if self.validation_files:
@@ -227,9 +254,9 @@ class Packed:
 
   def _vocabulary(self, tokenizer, workdir, seed, found, report):
     def training_texts():
-      return (text for split, text in self._split() if split == "train")
+      return (text for split, text in self.texts() if split == "train")
 
-    reading = {"sha256": io.digest(self._reading())}
+    reading = {"sha256": io.digest(self.reading())}
     return _vocabulary.obtain(
       tokenizer,
       workdir / "tokenizer",
@@ -241,14 +268,14 @@ class Packed:
 
   def _cache(self, tokenizer, workdir, found, report, progress):
     folder = workdir / "cache"
-    training, _ = self._corruptions()
+    training, _ = self.corruptions()
     key = caches.key(
       found,
       tokenizer.sha256,
       self.arrangement,
       training.text_length(self.length),
       self.rows_per_shard,
-      **self._reading(),
+      **self.reading(),
     )
     if folder.exists():
       cache = caches.open_cache(folder, key)
@@ -257,7 +284,7 @@ class Packed:
     cache = caches.build(
       folder,
       key,
-      self._split(),
+      self.texts(),
       tokenizer,
       sources.sentences,
       progress=progress,
@@ -272,7 +299,8 @@ class Packed:
       )
     return cache
 
-  def _facts(self, tokenizer, cache) -> dict[str, Any]:
+  def facts(self, tokenizer, cache) -> dict[str, Any]:
+    """What a run card says of vocabulary and cache."""
     splits = {
       split: {k: v for k, v in entry.items() if k != "shards"}
       for split, entry in cache.manifest["splits"].items()

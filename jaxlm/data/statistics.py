@@ -1,7 +1,7 @@
 """What batches really hold: realised rates, packing, how words are spelled."""
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -103,7 +103,14 @@ def rates(pairs: Iterable[tuple[Batch, Mapping]], tokenizer, copies=1) -> Rates:
 
 
 def training_pairs(
-  task: Task, cache, spec: Mapping, *, length: int, seed: int, steps: int
+  task: Task,
+  cache,
+  spec: Mapping,
+  *,
+  length: int,
+  seed: int,
+  steps: int,
+  rows_of: Callable = order.rows_of_step,
 ) -> Iterator[tuple[Batch, Mapping]]:
   """The batches of the first steps and the rows that they were made of.
 
@@ -114,6 +121,7 @@ def training_pairs(
     length: tokens that the model reads.
     seed: of the run.
     steps: how many.
+    rows_of: of the order of its rows.
   """
   corruption = corruptions.build(spec)
   copies = tasks.copies_of(corruption, length)
@@ -121,7 +129,7 @@ def training_pairs(
   rows, size = cache.rows("train"), task.batch_spec["inputs"].shape[0]
   for step in range(steps):
     indices, _, _ = order.copies_of_step(
-      seed, step, size, rows, copies, together
+      seed, step, size, rows, copies, together, rows_of
     )
     yield task.batch_at(seed, step), cache.gather("train", indices)
 

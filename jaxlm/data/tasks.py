@@ -5,17 +5,60 @@ seqio Task as one batch. So every step is reached at once, batches are the
 same on any number of hosts, and a restart needs no state of the pipeline.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from jaxlm.data import order
 from jaxlm.errors import UserError
-from jaxlm.types import Task
+from jaxlm.types import Batch, Task
 
 EVALUATION_SEED = 0  # masks of held-out rows never change
 COPY_DTYPE = np.uint16
+
+
+class Reader:
+  """Rows of one split of a cache, corrupted: what Tasks are made of.
+
+  Attributes:
+    rows: rows of the split.
+    copies: rows that the corruption makes of one.
+    features: key -> (shape of a row, dtype).
+  """
+
+  def __init__(self, cache, split: str, corruption, tokenizer, length: int):
+    # The preprocessing of the seqio Task, on batches: the import takes seconds.
+    from jaxlm.data._pipeline import seqio_task, signed
+
+    task = seqio_task(cache, corruption, tokenizer, length)
+    self._cache, self._split, self._signed = cache, split, signed
+    self._corrupt = task.preprocessors[-1].batch
+    self._pad = tokenizer.pad_id or 0
+    self.rows = cache.rows(split)
+    self.copies = copies_of(corruption, length)
+    outputs = self._corrupt.get_concrete_function().structured_outputs
+    self.features = {
+      key: (tuple(value.shape[1:]), value.dtype.as_numpy_dtype)
+      for key, value in outputs.items()
+    }
+
+  def read(self, seed, indices, epochs, copy=None) -> Batch:
+    """The features of rows.
+
+    Args:
+      seed: of the random numbers.
+      indices: int64 [rows]; where negative, a row of padding.
+      epochs: int64 [rows], the visit, which the random numbers depend on.
+      copy: int64 [rows], which copy; None where there is one of each.
+    """
+    gathered = self._cache.gather(self._split, np.maximum(indices, 0))
+    _blank(gathered, indices < 0, self._pad)
+    if self.copies > 1:
+      gathered["copy"] = copy.astype(COPY_DTYPE)
+    seed = np.int64(self._signed(seed))
+    out = self._corrupt(gathered, seed, np.asarray(indices, np.int64), epochs)
+    return {key: value.numpy() for key, value in out.items()}
 
 
 def make(
@@ -28,6 +71,7 @@ def make(
   length: int,
   name: str,
   evaluation: bool = False,
+  rows_of: Callable = order.rows_of_step,
 ) -> Task:
   """A Task over one split of a cache.
 
@@ -42,6 +86,7 @@ def make(
     evaluation: rows in their order, masks that depend on the row alone; step
       s is s modulo the steps that hold every row once, and the last of them
       is filled up with padding rows of weight 0.
+    rows_of: the `rows_of_step` of an order of training rows.
 
   A corruption that makes `copies` of a row multiplies the rows of the Task.
 
@@ -57,42 +102,29 @@ def make(
   _check(cache, split, corruption, batch_size, length, evaluation)
   if together and not evaluation:
     _check_copies(copies, batch_size)
-  # The preprocessing of the seqio Task, on batches: the import takes seconds.
-  from jaxlm.data._pipeline import seqio_task, signed
-
-  task = seqio_task(cache, corruption, tokenizer, length)
-  corrupt = task.preprocessors[-1].batch
-  outputs = corrupt.get_concrete_function().structured_outputs
-  rows = cache.rows(split)
-
-  def corrupted(seed, gathered, indices, epochs, copy):
-    if copies > 1:
-      gathered["copy"] = copy.astype(COPY_DTYPE)
-    out = corrupt(
-      gathered, np.int64(signed(seed)), np.asarray(indices, np.int64), epochs
-    )
-    return {key: value.numpy() for key, value in out.items()}
+  reader = Reader(cache, split, corruption, tokenizer, length)
+  rows = reader.rows
+  if not evaluation:  # what does not fit shows now
+    rows_of(0, 0, batch_size, rows)
 
   def training_batch(seed, step, shard=(0, 1)):
-    drawn = order.copies_of_step(seed, step, batch_size, rows, copies, together)
+    drawn = order.copies_of_step(
+      seed, step, batch_size, rows, copies, together, rows_of
+    )
     part = order.shard_slice(batch_size, shard)
-    indices, epochs, copy = (numbers[part] for numbers in drawn)
-    gathered = cache.gather(split, indices)
-    return corrupted(seed, gathered, indices, epochs, copy)
+    return reader.read(seed, *(numbers[part] for numbers in drawn))
 
   def evaluation_batch(seed, step, shard=(0, 1)):
     del seed
     entries = evaluation_rows(step, batch_size, rows * copies)
     entries = entries[order.shard_slice(batch_size, shard)]
     indices, copy = np.divmod(entries, copies)
-    gathered = cache.gather(split, np.maximum(indices, 0))
-    _blank(gathered, indices < 0, tokenizer.pad_id or 0)
     epochs = np.zeros(len(indices), np.int64)
-    return corrupted(EVALUATION_SEED, gathered, indices, epochs, copy)
+    return reader.read(EVALUATION_SEED, indices, epochs, copy)
 
   return Task(
     name=name,
-    batch_spec=_batch_spec(outputs, batch_size),
+    batch_spec=batch_spec(reader.features, batch_size),
     batch_at=evaluation_batch if evaluation else training_batch,
     rows=rows * copies,
   )
@@ -121,12 +153,11 @@ def _blank(gathered, empty, pad_id) -> None:
     value[empty] = {"tokens": pad_id, "labels": -1}.get(key, 0)
 
 
-def _batch_spec(outputs, batch_size) -> dict[str, Any]:
+def batch_spec(features, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """The shapes of a batch from those of a row."""
   return {
-    key: jax.ShapeDtypeStruct(
-      (batch_size, *value.shape[1:]), value.dtype.as_numpy_dtype
-    )
-    for key, value in outputs.items()
+    key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
+    for key, (shape, dtype) in features.items()
   }
 
 

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,6 +129,15 @@ class Tokenizer:
     """The text as the vocabulary sees it: Unicode form, case, white space."""
     normalizer = self._pipeline.normalizer
     return text if normalizer is None else normalizer.normalize_str(text)
+
+  def cuts_at_marks(self, word: str) -> bool:
+    """Whether words are split in front of a combining mark, as by GPT-2."""
+    parts = self._pipeline.pre_tokenizer
+    if parts is None:
+      return False
+    word = self.normalize(word)
+    starts = [span[0] for _, span in parts.pre_tokenize_str(word)]
+    return any(unicodedata.category(word[i])[0] == "M" for i in starts if i)
 
   def bracket(
     self, a: Sequence[int], b: Sequence[int] | None = None

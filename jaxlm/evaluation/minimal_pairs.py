@@ -8,6 +8,7 @@ weighs each alike, whatever its number of pairs.
 """
 
 import pathlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,23 +31,24 @@ class Pair(NamedTuple):
   term: str
 
 
-def read(files) -> list[Pair]:
+def read(files, most: int = 0) -> list[Pair]:
   """The pairs of JSON-lines files (.gz and .zst too).
 
   Args:
     files: a path, folder, pattern, several with commas between, or a list.
+    most: pairs of a paradigm, the first; 0 for all.
 
   Raises:
     UserError: no such file, or a line that is no pair.
   """
-  found = []
+  found: list[Pair] = []
   for path in _read.find(files, "files"):
     stem = pathlib.Path(path).name.split(".")[0]
     for number, row in sources.json_rows(path):
       found.append(_pair(row, f"'{path}', line {number}", stem))
   if not found:
     raise errors.UserError(f"files: '{files}' holds no pairs.")
-  return found
+  return _first(found, most) if most else found
 
 
 def pairs(
@@ -58,6 +60,7 @@ def pairs(
   reduction: str = "sum",
   out=None,
   rows: int = 64,
+  most: int = 0,
 ) -> dict[str, Any]:
   """Accuracy of a model on minimal pairs.
 
@@ -70,6 +73,7 @@ def pairs(
     reduction: "sum" or "mean" over the tokens of a sentence.
     out: file for one JSON line a pair, with both scores.
     rows: rows of a forward.
+    most: pairs of a paradigm; see `read`.
 
   Returns:
     What `aggregate` gives, and `method`, `variant` and `reduction`.
@@ -77,7 +81,7 @@ def pairs(
   Raises:
     UserError: files or sentences that do not fit, or no language-model head.
   """
-  items = read(files)
+  items = read(files, most)
   method = method or _method(loaded.model)
   texts = [text for item in items for text in (item.good, item.bad)]
   if method == "pll":
@@ -127,6 +131,17 @@ def aggregate(
     "by_uid": by_uid,
     "by_term": {term: float(np.mean(v)) for term, v in sorted(terms.items())},
   }
+
+
+def _first(items: Sequence[Pair], most: int) -> list[Pair]:
+  """The first pairs of each paradigm."""
+  seen: Counter[str] = Counter()
+  found = []
+  for item in items:
+    seen[item.uid] += 1
+    if seen[item.uid] <= most:
+      found.append(item)
+  return found
 
 
 def _method(model) -> str:

@@ -5,3 +5,4 @@ from jaxlm.interop.description import NotExportable as NotExportable
 from jaxlm.interop.exporting import export_folder as export_folder
 from jaxlm.interop.importing import Imported as Imported
 from jaxlm.interop.importing import import_folder as import_folder
+from jaxlm.interop.transplanting import transplant as transplant

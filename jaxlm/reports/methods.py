@@ -43,8 +43,10 @@ _PLACES = {
   "norm": "norm",
   "objective": "objective",
   "optimizer": "optimizer",
+  "order": "order",
   "positions": "position",
   "schedule": "schedule",
+  "sets": "variation",
   "stack": "stack",
   "tokenizer": "tokenizer",
 }
@@ -66,6 +68,8 @@ SLOTS = {
   "tokenizer": "config.tokenizer",
   "arrangement": "config.data.arrangement",
   "corruption": "config.data.corruption, config.data.evaluation_corruption",
+  "order": "config.data.order",
+  "variation": "config.data.sets",
 }
 _HEAD = """# Methods
 

@@ -133,3 +133,27 @@ def test_real_blimp(shared):
   assert terms["passive_1"] == "argument_structure"
   # Seven published pairs hold one sentence twice: always wrong, as ties are.
   assert sum(pair.good == pair.bad for pair in found) == 7
+
+
+def test_the_first_pairs_of_each_paradigm(folder):
+  found = minimal_pairs.read(folder, most=2)
+  assert [item.uid for item in found] == ["one", "one", "two"]
+  assert [item.good for item in found] == ["the cat sat .", "a b c", "a b c"]
+
+
+def test_blimp_is_read_whole(shared):
+  """46 paradigms of 1,000 pairs; in seven both sentences are the same."""
+  if not (shared / "blimp").is_dir():
+    pytest.skip("the shared data has no blimp")
+  found = minimal_pairs.read(str(shared / "blimp"))
+  assert len(found) == 46_000
+  assert len({item.uid for item in found}) == 46
+  same = [item for item in found if item.good == item.bad]
+  assert len(same) == 7
+  assert minimal_pairs.aggregate(same, *np.zeros((2, 7)))["accuracy"] == 0.0
+  random = np.random.default_rng(0).random((2, len(found)))
+  told = minimal_pairs.aggregate(found, *random)
+  assert abs(told["accuracy"] - 0.5) < 4 * 0.5 / np.sqrt(len(found))
+  assert told["accuracy_error"] == pytest.approx(
+    0.5 / np.sqrt(len(found)), rel=0.01
+  )

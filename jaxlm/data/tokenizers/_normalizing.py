@@ -22,9 +22,10 @@ _SPACES = r"[^\S ][\s\x{200b}]*|\x{200b}[\s\x{200b}]*| [\s\x{200b}]+"
 
 # Scripts that write vowels with combining marks, as code point ranges.
 _VOWEL_SIGNS = re.compile(
-  "[\u0900-\u109f\u1700-\u17ff\u1900-\u1cff\ua800-\uaaff\U00011000-\U000114ff]"
+  "[\u0780-\u07bf\u0900-\u109f\u1700-\u17ff\u1900-\u1cff\ua800-\uabff"
+  "\U00011000-\U00011fff]"
 )
-_SHARE = 1e-3
+SHARE = 1e-3  # of letters; a quotation in another script is no reason
 
 
 def unicode_form(normalization: str, lowercase: bool, strip_accents: bool):
@@ -75,13 +76,21 @@ def refuse_if_vowels_are_lost(lines: Iterable[str]) -> None:
       if unicodedata.category(mark) == "Mn":
         lost += 1
         example = example or next(w for w in line.split() if mark in w)
-  if lost > _SHARE * letters:
+  if lost > SHARE * letters:
     raise errors.UserError(
       f"tokenizer.strip_accents=True would delete vowel signs: '{example}' "
       f"would become '{_stripped(example)}' ({lost} signs beside {letters} "
       "letters in the sample). Set tokenizer.strip_accents=False; "
       "tokenizer.lowercase may stay."
     )
+
+
+def vowel_signs(text: str) -> list[str]:
+  """The combining marks of scripts that write vowels so."""
+  if text.isascii():
+    return []
+  signs = _VOWEL_SIGNS.findall(text)
+  return [c for c in signs if unicodedata.category(c)[0] == "M"]
 
 
 def _stripped(word: str) -> str:

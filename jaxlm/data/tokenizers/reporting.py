@@ -8,6 +8,8 @@ from typing import Any
 from jaxlm import errors
 from jaxlm.data.tokenizer import Tokenizer
 
+# Of a report, what compares vocabularies.
+FIT = ("tokens_per_word", "bytes_per_token", "unknown_rate", "marks_kept")
 _BATCH = 256
 
 
