@@ -57,6 +57,35 @@ def positions_of(segments: Array) -> Array:
   return (index - jnp.maximum.accumulate(first, axis=-1)).astype(jnp.int32)
 
 
+def neighbours(batch, directions: int = 1) -> tuple[Array, Array]:
+  """What each token is to predict: the next token, and the one before.
+
+  Nothing is predicted across the border of two documents.
+
+  Args:
+    batch: `inputs`, `targets`, `weights` [batch, length], already shifted, and
+      where given `segments`.
+    directions: 1 for the next token alone, 2 for both.
+
+  Returns:
+    ids int32 and weights float32, [batch, length], or [batch, length, 2].
+  """
+  if directions == 1:
+    return batch["targets"], batch["weights"]
+  inputs = batch["inputs"]
+  segments = batch.get("segments", jnp.ones_like(inputs))
+  same = (segments > 0) & (behind(segments) == segments)
+  labels = jnp.stack([batch["targets"], behind(inputs)], axis=-1)
+  weights = [batch["weights"], same.astype(batch["weights"].dtype)]
+  return labels, jnp.stack(weights, axis=-1)
+
+
+def behind(array: Array) -> Array:
+  """[batch, length, ...] moved one place back; 0 in the first."""
+  pads = ((0, 0), (1, 0), *((0, 0),) * (array.ndim - 2))
+  return jnp.pad(array[:, :-1], pads)
+
+
 def capture(module: nn.Module, ctx: Context, name: str, value: Array) -> None:
   """Keeps `value` in 'intermediates' if `name` was asked for."""
   if name in ctx.capture:

@@ -1,11 +1,14 @@
-"""Measure a trained model on its task, on held-out text, or on pairs.
+"""Measure a trained model on its task, on pairs, or by nearest words.
 
   jaxlm evaluate --checkpoint=runs/task --files=dev.tsv
   jaxlm evaluate --checkpoint=runs/mine --pairs=blimp/*.jsonl
+  jaxlm evaluate --checkpoint=runs/elmo_c --neighbours
 
 With --files, a fine-tuned model is measured on labelled rows read as in its
 config. With --pairs, a language model is asked which sentence of a pair it
-prefers (JSON lines with `sentence_good` and `sentence_bad`).
+prefers (JSON lines with `sentence_good` and `sentence_bad`). With
+--neighbours, a model of continuous outputs tells how often the right word is
+among the nearest, on what its run held out.
 """
 
 import json
@@ -22,11 +25,18 @@ def main(argv):
   parser.add_argument("--files", default="", help="labelled files")
   parser.add_argument("--pairs", default="", help="files of minimal pairs")
   parser.add_argument("--out", default="", help="a file for the predictions")
+  parser.add_argument(
+    "--neighbours", action="store_true", help="judge continuous outputs"
+  )
   args = _cli.parse(parser, argv)
-  if bool(args.files) == bool(args.pairs):
-    raise errors.UserError("jaxlm evaluate needs --files or --pairs.")
+  if bool(args.files) + bool(args.pairs) + args.neighbours != 1:
+    raise errors.UserError(
+      "jaxlm evaluate needs one of --files, --pairs and --neighbours."
+    )
   out = args.out or None
-  if args.files:
+  if args.neighbours:
+    result = run.neighbours(args.checkpoint, report=lambda line: None)
+  elif args.files:
     result = run.evaluate(args.checkpoint, args.files, out=out)
   else:
     result = pairs(loading.load(args.checkpoint), args.pairs, out=out)

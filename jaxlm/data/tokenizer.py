@@ -129,6 +129,15 @@ class Tokenizer:
     normalizer = self._pipeline.normalizer
     return text if normalizer is None else normalizer.normalize_str(text)
 
+  def words(self, text: str) -> list[str]:
+    """The text normalised and cut into words, before the vocabulary is asked.
+
+    Of a vocabulary of words ("wordlevel") these are its pieces, and those that
+    it does not know.
+    """
+    cut = self._pipeline.pre_tokenizer.pre_tokenize_str(self.normalize(text))
+    return [word for word, _ in cut]
+
   def bracket(
     self, a: Sequence[int], b: Sequence[int] | None = None
   ) -> tuple[list[int], list[int]]:

@@ -1,6 +1,7 @@
 """Two causal models over one row, one of which reads it backwards (ELMo)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -35,6 +36,9 @@ class BidirectionalLM(nn.Module):
     backward: reads it last token first.
     heads: name -> head.
   """
+
+  # Whose states stand side by side in `hidden`.
+  directions: ClassVar[int] = 2
 
   embeddings: nn.Module
   forward: Encoder

@@ -47,6 +47,7 @@ _PLACES = {
   "schedule": "schedule",
   "stack": "stack",
   "tokenizer": "tokenizer",
+  "vectors": "vectors",
 }
 # Family -> where in a config its parts stand.
 SLOTS = {
@@ -64,6 +65,7 @@ SLOTS = {
   "schedule": "config.schedule",
   "data": "config.data",
   "tokenizer": "config.tokenizer",
+  "vectors": "config.data.vectors",
   "arrangement": "config.data.arrangement",
   "corruption": "config.data.corruption, config.data.evaluation_corruption",
 }
