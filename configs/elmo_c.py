@@ -39,14 +39,11 @@ class Size:
   rows: int = 128
   samples: int = 8192
   cutoffs: tuple[int, ...] = (4_000, 40_000, 200_000)
-  buckets: int = 100_000
-  vectors: int = 300
 
 
 _TINY = dict(width=64, inner=128, depth=2, heads=2, vocab=512, length=64)
-_TINY |= dict(
-  rows=16, samples=64, cutoffs=(100, 300), buckets=2_000, vectors=64
-)
+_TINY |= dict(rows=16, samples=64, cutoffs=(100, 300))
+_NARROW = 32  # vectors of tiny ones; others' data tell their width
 
 SIZES = {
   "tiny": Size(**_TINY),
@@ -70,10 +67,10 @@ def get_config(variant: str = "base"):
   config.batch_size = size.rows
   config.clip_norm = 1.0
   config.data = dict(
-    kind="packed",
+    kind="word_vectors",
     files="",
     length=size.length,
-    corruption=dict(kind="causal"),
+    vectors=dict(kind="file", path="cc.en.300.bin"),
   )
   config.tokenizer = dict(kind="word", vocab_size=size.vocab)
   config.model = ENCODERS[size.encoder](size)
@@ -82,8 +79,10 @@ def get_config(variant: str = "base"):
   config.schedule = dict(kind="linear", warmup=0.01)
   if variant.startswith("tiny"):
     config.steps = 300
+    config.data.vectors = dict(kind="hashed", width=_NARROW)
+    config.model.embeddings.vector_width = _NARROW
     if size.output == "continuous":
-      config.data.vectors = dict(kind="hashed", width=size.vectors)
+      config.model.heads.continuous.vector_width = _NARROW
     return common.small(config, rate=3e-3)
   return config
 
@@ -94,7 +93,7 @@ def lstms(size: Size) -> dict:
   return dict(
     kind="bidirectional_lm",
     width=size.width,
-    embeddings=_inputs(size),
+    embeddings=_INPUTS,
     towers=dict(forward=tower, backward=tower),
     initializer=_START,
   )
@@ -106,7 +105,7 @@ def transformer(size: Size) -> dict:
   return dict(
     kind="decoder",
     width=size.width,
-    embeddings=_inputs(size),
+    embeddings=_INPUTS,
     positions=dict(kind="none"),
     final_norm=True,
     layers=dict(
@@ -126,9 +125,8 @@ def transformer(size: Size) -> dict:
 
 def continuous(config, size: Size) -> None:
   """The vector of each word to predict, hit by direction."""
+  del size
   ways = _ways(config)
-  config.data.kind = "word_vectors"
-  config.data.vectors = dict(kind="file", path="cc.en.300.bin")
   config.model.heads = dict(continuous=dict(kind="continuous", directions=ways))
   config.objective = dict(kind="continuous_cosine", directions=ways)
 
@@ -154,16 +152,8 @@ def _ways(config) -> int:
   return 2 if config.model.kind == "bidirectional_lm" else 1
 
 
-def _inputs(size: Size) -> dict:
-  """Vectors of n-grams, mapped to the width and normed."""
-  return dict(
-    kind="subword_vectors",
-    vector_width=size.vectors,
-    buckets=size.buckets,
-    norm=dict(kind="layer_norm"),
-  )
-
-
 ENCODERS = {"lstm": lstms, "transformer": transformer}
 OUTPUTS = {"continuous": continuous, "sampled": sampled, "adaptive": adaptive}
+# The words' vectors, which nothing learns, mapped to the width and normed.
+_INPUTS = dict(kind="given_vectors", norm=dict(kind="layer_norm"))
 _START = dict(std=1.0, fan_in=True, table_std=1.0)

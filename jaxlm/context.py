@@ -22,6 +22,8 @@ class Context:
     memory: [batch, source, width] states of an encoder that a decoder reads,
       or None.
     memory_segments: [batch, source] int32, the encoder's segments.
+    vectors: [batch, length, features] frozen vectors of the input's words, or
+      None.
     score_terms: kinds of scores that a query and a key add up; mixers divide
       their dot products by sqrt(score_terms * head_dim) (static).
     train: whether dropout is on (static).
@@ -35,6 +37,7 @@ class Context:
   shared: Any = None
   memory: Array | None = None
   memory_segments: Array | None = None
+  vectors: Array | None = None
   score_terms: int = flax.struct.field(pytree_node=False, default=1)
   train: bool = flax.struct.field(pytree_node=False, default=False)
   capture: frozenset[str] = flax.struct.field(
@@ -55,6 +58,16 @@ def positions_of(segments: Array) -> Array:
   starts = starts.at[:, 0].set(True)
   first = jnp.where(starts, index, 0)
   return (index - jnp.maximum.accumulate(first, axis=-1)).astype(jnp.int32)
+
+
+def vectors_of(batch) -> Array | None:
+  """Vectors of `inputs` [batch, length, width], or None.
+
+  `word_vectors` holds one row more, of what the last token predicts.
+  """
+  if "word_vectors" not in batch:
+    return None
+  return batch["word_vectors"][:, : batch["inputs"].shape[1]]
 
 
 def neighbours(batch, directions: int = 1) -> tuple[Array, Array]:

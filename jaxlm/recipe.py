@@ -107,8 +107,13 @@ def _told_to_head(head, facts) -> dict[str, int]:
 
 
 def _spelled(embeddings, facts) -> dict[str, Any]:
-  """The spec of embeddings, with the texts of all tokens if they are read."""
+  """The spec of embeddings, with what they read of the data.
+
+  The texts of all tokens, or the width of words' vectors.
+  """
   kind = embedding_parts.check(embeddings)
+  if "vectors" in facts and kind == "given_vectors":
+    return {"vector_width": facts["vectors"]["width"], **embeddings}
   if "pieces" in facts and "vocabulary" in embedding_parts.fields(kind):
     return {**embeddings, "vocabulary": tuple(facts["pieces"])}
   return dict(embeddings)

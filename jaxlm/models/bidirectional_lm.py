@@ -61,6 +61,8 @@ class BidirectionalLM(nn.Module):
     there, ctx = self.forward.encode(batch, **options)
     turned = {key: batch[key][:, ::-1] for key in _TURNED if key in batch}
     turned["positions"] = positions_of(ctx.segments[:, ::-1])
+    if ctx.vectors is not None:
+      turned["word_vectors"] = ctx.vectors[:, ::-1]
     back, _ = self.backward.encode(turned, **options)
     hidden = jnp.concatenate([there, back[:, ::-1]], axis=-1)
     outputs = {"hidden": hidden}
