@@ -11,7 +11,7 @@ import numpy as np
 from jaxlm import errors
 from jaxlm.data.vectors import _ngrams
 
-_MAGIC, _VERSIONS = 793712314, (11, 12)
+_MAGIC, _VERSION = 793712314, 12
 _SETTINGS = "<12id"  # dim, ws, ..., bucket, minn, maxn, lrUpdateRate, t
 _SPELLED = (3, 6)  # n-grams by which a .vec file tells unknown words
 _SEEN = 200_000  # of its words, the most frequent ones, that tell them
@@ -115,24 +115,37 @@ def model(path: pathlib.Path) -> _ngrams.NgramVectors:
 
 
 def _model(file) -> _ngrams.NgramVectors:
-  magic, version = _take(file, "<2i")
-  if magic != _MAGIC or version not in _VERSIONS:
-    raise ValueError(f"it begins with {magic}, {version}")
+  new = _take(file, "<2i") == (_MAGIC, _VERSION)
+  if not new:  # files of 2016 begin with the settings
+    file.seek(0)
   settings = _take(file, _SETTINGS)
-  orders = settings[9:11]
-  size, known, _, _, pruned = _take(file, "<3i2q")
+  width, orders = settings[0], settings[9:11]
+  if not (0 < width < 1 << 16 and 0 <= orders[0] <= orders[1] < 1 << 8):
+    raise ValueError(f"its settings would be {settings}")
+  index = _words(file, new)
+  if new and _take(file, "<?")[0]:
+    raise ValueError("its weights are quantized")
+  rows, columns = _take(file, "<2q")
+  if columns != width:
+    raise ValueError(f"its table has {columns} columns, its settings {width}")
+  matrix = np.frombuffer(file.read(4 * rows * width), "<f4")
+  matrix = matrix.reshape(rows, width)
+  return _ngrams.NgramVectors(
+    index, matrix[: len(index)], matrix[len(index) :], orders
+  )
+
+
+def _words(file, new: bool) -> dict[str, int]:
+  """word -> its row; labels of classifiers have none."""
+  size, _, _, _ = _take(file, "<3iq")
+  if new and _take(file, "<q")[0] > 0:
+    raise ValueError("its n-grams are pruned, as with quantized weights")
   index = {}
   for number in range(size):
     word = _string(file)
-    kind = _take(file, "<qb")[1]
-    if kind == 0:
+    if _take(file, "<qb")[1] == 0:
       index[word] = number
-  if pruned > 0 or _take(file, "<?")[0]:
-    raise ValueError("its weights are quantized")
-  rows, width = _take(file, "<2q")
-  matrix = np.frombuffer(file.read(4 * rows * width), "<f4")
-  matrix = matrix.reshape(rows, width)
-  return _ngrams.NgramVectors(index, matrix[:known], matrix[known:], orders)
+  return index
 
 
 def _take(file, form: str):

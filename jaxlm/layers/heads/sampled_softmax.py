@@ -104,7 +104,8 @@ def losses(states, labels, table, bias, ids, log_counts, filled=True):
     "nd,sd->ns", states, table[ids], preferred_element_type=wide
   )
   others = others + shift[ids][None]
-  hit = (ids[None] == labels[:, None]) | ~jnp.broadcast_to(filled, ids.shape)
+  empty = ~jnp.broadcast_to(filled, ids.shape)
+  hit = (ids[None] == labels[:, None]) | empty[None]
   others = jnp.where(hit, jnp.finfo(wide).min, others)
   every = jnp.concatenate([true[:, None], others], axis=-1)
   return jax.nn.logsumexp(every, axis=-1) - true
