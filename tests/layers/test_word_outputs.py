@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm import context, errors, recipe, sharding
+from configs import elmo_c
+from jaxlm import context, errors, paths, recipe, sharding
 from jaxlm.layers.embeddings import embeddings
 from jaxlm.layers.heads import adaptive_softmax, heads, sampled_softmax
 from jaxlm.models import assembly
@@ -346,6 +347,19 @@ def test_vectors_reach_the_towers_in_their_order():
   wide = dict(batch, word_vectors=np.zeros((2, 17, 8), np.float32))
   with pytest.raises(errors.UserError, match="data's vectors have 8"):
     model.apply(variables, wide)
+
+
+def test_elmo_c_has_its_parameters_whatever_the_vocabulary():
+  """76M (ELMo 499M), of which nothing is a table of words."""
+  small, large = (
+    paths.count(
+      recipe.shapes(
+        assembly.build(elmo_c.get_config("base").model.to_dict(), vocab_size=n)
+      )
+    )
+    for n in (10, 800_000)
+  )
+  assert small == large and round(large / 1e6) == 76
 
 
 def test_what_is_to_be_predicted():
