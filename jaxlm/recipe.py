@@ -89,19 +89,31 @@ def model_spec(
     )
   if "embeddings" in spec:
     spec["embeddings"] = _spelled(spec["embeddings"], facts)
-  classes = len(facts.get("classes", ()))
   spec["heads"] = {
-    name: {"classes": classes, **head}
-    if classes and head["kind"] in ("classify", "tag")
-    else dict(head)
+    name: {**_told_to_head(head, facts), **head}
     for name, head in spec.get("heads", {}).items()
   }
   return spec
 
 
+def _told_to_head(head, facts) -> dict[str, int]:
+  """What the data tell a head that the config need not say."""
+  classes = len(facts.get("classes", ()))
+  if classes and head["kind"] in ("classify", "tag"):
+    return {"classes": classes}
+  if "vectors" in facts and head["kind"] == "continuous":
+    return {"vector_width": facts["vectors"]["width"]}
+  return {}
+
+
 def _spelled(embeddings, facts) -> dict[str, Any]:
-  """The spec of embeddings, with the texts of all tokens if they are read."""
+  """The spec of embeddings, with what they read of the data.
+
+  The texts of all tokens, or the width of words' vectors.
+  """
   kind = embedding_parts.check(embeddings)
+  if "vectors" in facts and kind == "given_vectors":
+    return {"vector_width": facts["vectors"]["width"], **embeddings}
   if "pieces" in facts and "vocabulary" in embedding_parts.fields(kind):
     return {**embeddings, "vocabulary": tuple(facts["pieces"])}
   return dict(embeddings)
@@ -334,7 +346,10 @@ def _attended(width, mixer) -> float:
 
 
 def _head_flops(spec, sizes, task):
-  heads = sum(n for p, n in sizes.items() if p.startswith("heads_"))
+  heads = sum(
+    _met_by_head(head, _under(f"heads_{name}/", sizes), spec)
+    for name, head in spec.get("heads", {}).items()
+  )
   tied = ("masked_lm", "causal_lm", "seq2seq_lm", "bidirectional_lm")
   if any(
     head["kind"] in tied and head.get("tied", True)
@@ -351,6 +366,23 @@ def _head_flops(spec, sizes, task):
   return cost.formula_flops(
     0, 0, head_parameters=heads, head_tokens=each * max(read, default=0)
   )
+
+
+def _under(start, sizes):
+  """The sizes of what lies under a path, by the rest of it."""
+  return {
+    path.removeprefix(start): n
+    for path, n in sizes.items()
+    if path.startswith(start)
+  }
+
+
+def _met_by_head(head, sizes, spec) -> float:
+  """Weights of a head that a place meets; all, or what the part says."""
+  part = head_parts.entry(head["kind"]).build
+  if hasattr(part, "met"):
+    return part.met(head, sizes, spec["vocab_size"])
+  return sum(sizes.values())
 
 
 def _settings(kind, config, key):

@@ -1,14 +1,17 @@
-"""Measure a trained model on its task, on held-out text, or on pairs.
+"""Measure a trained model on its task, on pairs, or by nearest words.
 
   jaxlm evaluate --checkpoint=runs/task --files=dev.tsv
   jaxlm evaluate --checkpoint=runs/mine --pairs=blimp/*.jsonl
+  jaxlm evaluate --checkpoint=runs/elmo_c --neighbours
 
 With --files, a fine-tuned model is measured on labelled rows read as in its
 config. With --pairs, a language model is asked which sentence of a pair it
 prefers (JSON lines with `sentence_good` and `sentence_bad`, as BLiMP's, plain
 or .gz): by log-likelihood where it reads from left to right, by
 pseudo-log-likelihood where it fills masks. The accuracy is the mean over
-paradigms, which `by_uid` lists.
+paradigms, which `by_uid` lists. With --neighbours, a model of continuous
+outputs tells how often the right word is among the nearest, on what its run
+held out.
 """
 
 import json
@@ -36,11 +39,18 @@ def main(argv):
     help="masked models: original, within_word_l2r or whole_word",
   )
   parser.add_argument("--out", default="", help="a file for the predictions")
+  parser.add_argument(
+    "--neighbours", action="store_true", help="judge continuous outputs"
+  )
   args = _cli.parse(parser, argv)
-  if bool(args.files) == bool(args.pairs):
-    raise errors.UserError("jaxlm evaluate needs --files or --pairs.")
+  if bool(args.files) + bool(args.pairs) + args.neighbours != 1:
+    raise errors.UserError(
+      "jaxlm evaluate needs one of --files, --pairs and --neighbours."
+    )
   out = args.out or None
-  if args.files:
+  if args.neighbours:
+    result = run.neighbours(args.checkpoint, report=lambda line: None)
+  elif args.files:
     result = run.evaluate(args.checkpoint, args.files, out=out)
   else:
     result = pairs(
