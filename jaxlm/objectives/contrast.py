@@ -47,6 +47,42 @@ def nt_xent(first, second, real, temperature: float = 1.0):
   return jnp.sum(jnp.where(counts > 0, loss, 0.0)) / 2
 
 
+def candidates(first, others, there, temperature: float, bonus: float = 0.0):
+  """How well each anchor tells its positive among all candidates.
+
+  -log softmax of cosine over temperature, one direction alone (SimCSE,
+  arXiv:2104.08821, eq. 1 and 5). Candidates are the positives and the hard
+  negatives of all rows: those of all devices, but of one microbatch.
+
+  Args:
+    first: anchors, [rows, width].
+    others: [rows, kinds, width], the positive and hard negatives of a row.
+    there: [rows, kinds], 1 or True where there is one; a row without a
+      positive does not count.
+    temperature: divides cosines.
+    bonus: added to the scores of a row's own hard negatives.
+
+  Returns:
+    The loss of each row, 0 where it does not count; whether the positive has
+    the best score; and the cosine of anchor and positive, float32 [rows].
+  """
+  rows, kinds, _ = others.shape
+  there = there > 0
+  cosines = jnp.einsum(
+    "iw,jkw->ikj", _unit(first), _unit(others), precision="highest"
+  )
+  own = jnp.eye(rows)[:, None, :] * (jnp.arange(kinds) > 0)[None, :, None]
+  scores = cosines / temperature + bonus * own
+  scores = jnp.where(there.T[None], scores, _NEVER)
+  positive = jnp.diagonal(scores[:, 0])
+  counts = there[:, 0]
+  flat = scores.reshape(rows, kinds * rows)
+  loss = jax.nn.logsumexp(flat, axis=1) - positive
+  best = positive >= jnp.max(flat, axis=1)
+  cosine = jnp.diagonal(cosines[:, 0])
+  return jnp.where(counts, loss, 0.0), best & counts, cosine * counts
+
+
 def _unit(x):
   x = x.astype(jnp.float32)
   # Inside the root, so that a row of zeros has a gradient of 0 and not NaN.
