@@ -1,17 +1,22 @@
-"""Measure a trained model on its task, on held-out text, or on pairs.
+"""Measure a trained model on its task, on pairs, or on similar sentences.
 
   jaxlm evaluate --checkpoint=runs/task --files=dev.tsv
   jaxlm evaluate --checkpoint=runs/mine --pairs=blimp/*.jsonl
+  jaxlm evaluate --checkpoint=runs/simcse --sts=stsb.tsv
 
 With --files, a fine-tuned model is measured on labelled rows read as in its
 config. With --pairs, a language model is asked which sentence of a pair it
-prefers (JSON lines with `sentence_good` and `sentence_bad`).
+prefers (JSON lines with `sentence_good` and `sentence_bad`). With --sts,
+cosines of vectors are held against people's scores (--columns), by the
+model's own head or by --pooling (cls, mean, first_last, top2), as they are or
+through a --map (whitening, flow).
 """
 
 import json
 
 from jaxlm import errors, loading, run
 from jaxlm.commands import _cli
+from jaxlm.evaluation import similarity
 from jaxlm.evaluation.minimal_pairs import pairs
 
 
@@ -21,13 +26,38 @@ def main(argv):
   _cli.add_checkpoint(parser)
   parser.add_argument("--files", default="", help="labelled files")
   parser.add_argument("--pairs", default="", help="files of minimal pairs")
+  parser.add_argument("--sts", default="", help="files of scored pairs")
+  parser.add_argument(
+    "--columns", default=",".join(similarity.COLUMNS), help="of --sts"
+  )
+  parser.add_argument("--pooling", default="", help="of --sts, or the head")
+  parser.add_argument("--length", type=int, default=0, help="tokens of a text")
+  parser.add_argument("--map", default="", help="of --sts: whitening or flow")
+  parser.add_argument(
+    "--keep", type=int, default=0, help="directions left by whitening; 0: all"
+  )
   parser.add_argument("--out", default="", help="a file for the predictions")
   args = _cli.parse(parser, argv)
-  if bool(args.files) == bool(args.pairs):
-    raise errors.UserError("jaxlm evaluate needs --files or --pairs.")
-  out = args.out or None
+  if sum(map(bool, (args.files, args.pairs, args.sts))) != 1:
+    raise errors.UserError(
+      "jaxlm evaluate needs --files, --pairs or --sts, one of them."
+    )
+  print(json.dumps(_evaluate(args, args.out or None), sort_keys=True))
+
+
+def _evaluate(args, out):
   if args.files:
-    result = run.evaluate(args.checkpoint, args.files, out=out)
-  else:
-    result = pairs(loading.load(args.checkpoint), args.pairs, out=out)
-  print(json.dumps(result, sort_keys=True))
+    return run.evaluate(args.checkpoint, args.files, out=out)
+  loaded = loading.load(args.checkpoint)
+  if args.pairs:
+    return pairs(loaded, args.pairs, out=out)
+  return similarity.evaluate(
+    loaded,
+    args.sts,
+    columns=args.columns.split(","),
+    pooling=args.pooling,
+    length=args.length,
+    map=args.map,
+    keep=args.keep,
+    out=out,
+  )

@@ -4,6 +4,8 @@ import csv
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxlm import errors
 from jaxlm.data import _read, sources
 
@@ -61,6 +63,20 @@ def read(files, key: str, layout: Layout) -> Iterator[Row]:
       yield row
     if not found:
       raise errors.UserError(f"'{path}' holds no labelled row: it is empty.")
+
+
+def score(row: Row) -> float:
+  """The label as a number; raises UserError where it is none."""
+  try:
+    value = float(row.label)
+  except ValueError:
+    value = float("nan")
+  if not np.isfinite(value):
+    raise errors.UserError(
+      f"{row.where}: the label of a regression should be a number, found "
+      f"'{row.label}'."
+    )
+  return value
 
 
 def _of_file(path, layout) -> Iterator[Row]:

@@ -250,7 +250,9 @@ class Labelled:
         rows,
         tokenizer,
         self.length,
-        _score if scored else lambda row: _class_id(row, row.label, ids),
+        _labelled_rows.score
+        if scored
+        else lambda row: _class_id(row, row.label, ids),
         np.float32 if scored else np.int32,
       )
     if not data.rows:
@@ -280,19 +282,6 @@ def _class_id(row: Row, label: str, ids: Mapping[str, int]) -> int:
   if label not in ids:
     raise errors.unknown(f"{row.where} has an unknown label", label, ids)
   return ids[label]
-
-
-def _score(row: Row) -> float:
-  try:
-    score = float(row.label)
-  except ValueError:
-    score = float("nan")
-  if not np.isfinite(score):
-    raise errors.UserError(
-      f"{row.where}: the label of a regression should be a number, found "
-      f"'{row.label}'."
-    )
-  return score
 
 
 def _sorted(labels) -> tuple[str, ...]:
