@@ -16,7 +16,7 @@ import numpy as np
 from jaxlm import errors, files
 from jaxlm.data import _sentence_rows
 from jaxlm.evaluation import _model
-from jaxlm.interop import layout
+from jaxlm.interop import layout, sentence_encoder
 from jaxlm.layers import pooling as pooling_lib
 from jaxlm.models import assembly
 
@@ -135,15 +135,9 @@ def _longest(positions, length, tokenizer):
   return min(known) if known else None
 
 
-def head_of(spec) -> str:
-  """The name of a model's head that embeds, '' where it has none."""
-  heads = spec.get("heads", {}).items()
-  return next((name for name, h in heads if h["kind"] == "embed"), "")
-
-
 def _runner(loaded, pooling):
   """batch -> vectors [rows, 1, width]."""
-  head = head_of(loaded.spec)
+  head = sentence_encoder.head_of(loaded.spec)
   if pooling and pooling not in POOLINGS:
     raise errors.unknown("There is no pooling", pooling, POOLINGS)
   if not pooling and not head:

@@ -1,5 +1,7 @@
 """A vector for each sentence (SimCSE: Gao et al., arXiv:2104.08821)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -25,6 +27,9 @@ class EmbeddingHead(nn.Module):
     projection: 'none'; 'kept', a fresh dense map and tanh (supervised
       SimCSE); 'training', the same left out afterwards (unsupervised).
   """
+
+  # No class of transformers has it: exports keep it in files of its own.
+  pretraining_only: ClassVar[bool] = True
 
   pooling: str = "cls"
   projection: str = "none"
