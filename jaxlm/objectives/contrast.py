@@ -83,6 +83,39 @@ def candidates(first, others, there, temperature: float, bonus: float = 0.0):
   return jnp.where(counts, loss, 0.0), best & counts, cosine * counts
 
 
+def of_classes(states, labels, real, temperature: float):
+  """How well each item tells those of its class among all (SupCon).
+
+  Of each anchor the mean over the others of its class of -log softmax over
+  all others, by cosine over temperature (Khosla et al., arXiv:2004.11362, eq.
+  2).
+
+  Args:
+    states: [items, width].
+    labels: int [items].
+    real: [items], 1 or True where an item counts.
+    temperature: divides cosines.
+
+  Returns:
+    The loss of each anchor, 0 where it has no positive, float32 [items].
+  """
+  unit = _unit(states)
+  scores = jnp.matmul(unit, unit.T, precision="highest") / temperature
+  other = ~jnp.eye(len(labels), dtype=bool) & (real[None, :] > 0)
+  total = jax.nn.logsumexp(jnp.where(other, scores, _NEVER), axis=1)
+  positive = positives(labels, real)
+  losses = jnp.where(positive, total[:, None] - scores, 0.0)
+  return jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(positive, axis=1), 1)
+
+
+def positives(labels, real):
+  """Which other items are of an item's class, bool [items, items]."""
+  real = real > 0
+  same = labels[:, None] == labels[None, :]
+  both = real[:, None] & real[None, :]
+  return same & both & ~jnp.eye(len(labels), dtype=bool)
+
+
 def _unit(x):
   x = x.astype(jnp.float32)
   # Inside the root, so that a row of zeros has a gradient of 0 and not NaN.
