@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-_NEVER = -1e9  # a logit that no softmax sees
+NEVER = -1e9  # a logit that no softmax sees
 
 
 def mean_pooled(states, real):
@@ -35,12 +35,12 @@ def nt_xent(first, second, real, temperature: float = 1.0):
     A float32 scalar.
   """
   real = real.astype(jnp.float32)
-  views = jnp.concatenate([_unit(first), _unit(second)])
+  views = jnp.concatenate([unit(first), unit(second)])
   counts = jnp.concatenate([real, real])
   rows = real.shape[0]
   scores = jnp.matmul(views, views.T, precision="highest") / temperature
   own = jnp.eye(2 * rows, dtype=bool)
-  scores = jnp.where(own | (counts[None, :] == 0), _NEVER, scores)
+  scores = jnp.where(own | (counts[None, :] == 0), NEVER, scores)
   other = jnp.roll(jnp.arange(2 * rows), rows)
   positive = jnp.take_along_axis(scores, other[:, None], axis=1)[:, 0]
   loss = jax.nn.logsumexp(scores, axis=1) - positive
@@ -69,11 +69,11 @@ def candidates(first, others, there, temperature: float, bonus: float = 0.0):
   rows, kinds, _ = others.shape
   there = there > 0
   cosines = jnp.einsum(
-    "iw,jkw->ikj", _unit(first), _unit(others), precision="highest"
+    "iw,jkw->ikj", unit(first), unit(others), precision="highest"
   )
   own = jnp.eye(rows)[:, None, :] * (jnp.arange(kinds) > 0)[None, :, None]
   scores = cosines / temperature + bonus * own
-  scores = jnp.where(there.T[None], scores, _NEVER)
+  scores = jnp.where(there.T[None], scores, NEVER)
   positive = jnp.diagonal(scores[:, 0])
   counts = there[:, 0]
   flat = scores.reshape(rows, kinds * rows)
@@ -99,10 +99,10 @@ def of_classes(states, labels, real, temperature: float):
   Returns:
     The loss of each anchor, 0 where it has no positive, float32 [items].
   """
-  unit = _unit(states)
-  scores = jnp.matmul(unit, unit.T, precision="highest") / temperature
+  states = unit(states)
+  scores = jnp.matmul(states, states.T, precision="highest") / temperature
   other = ~jnp.eye(len(labels), dtype=bool) & (real[None, :] > 0)
-  total = jax.nn.logsumexp(jnp.where(other, scores, _NEVER), axis=1)
+  total = jax.nn.logsumexp(jnp.where(other, scores, NEVER), axis=1)
   positive = positives(labels, real)
   losses = jnp.where(positive, total[:, None] - scores, 0.0)
   return jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(positive, axis=1), 1)
@@ -116,7 +116,8 @@ def positives(labels, real):
   return same & both & ~jnp.eye(len(labels), dtype=bool)
 
 
-def _unit(x):
+def unit(x):
+  """Rows of x [..., width] on the sphere, float32; a row of zeros stays."""
   x = x.astype(jnp.float32)
   # Inside the root, so that a row of zeros has a gradient of 0 and not NaN.
   norm = jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-24)

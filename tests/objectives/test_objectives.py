@@ -71,6 +71,7 @@ APART = {
   "masked_lm_span_boundary": "layers/test_span_boundary.py",
   "replaced_token_detection": "objectives/test_replaced_token_detection.py",
   "simcse": "objectives/test_simcse.py",
+  "tacl": "objectives/test_tacl.py",
   "supervised_contrastive": "objectives/test_supervised_contrastive.py",
 }
 SOFTMAX = pytest.mark.parametrize("kind", READS)
