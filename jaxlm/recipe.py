@@ -11,7 +11,7 @@ from jaxlm import errors, paths, sharding
 from jaxlm.layers.embeddings import embeddings as embedding_parts
 from jaxlm.layers.heads import heads as head_parts
 from jaxlm.layers.mixers import mixers
-from jaxlm.models import assembly, models, replacement
+from jaxlm.models import assembly, models, replacement, taught
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
 from jaxlm.schedules import schedules
@@ -161,6 +161,8 @@ def build(
   objective = objectives.build(config["objective"])
   model = build_model(spec, config)
   check_features(objective, model, train)
+  if getattr(objective, "teacher", False):
+    model = taught.Taught(model)
   check_length(spec, train)
   mesh = sharding.make_mesh(**config["mesh"])
   rows, length = train.batch_spec["inputs"].shape

@@ -115,9 +115,7 @@ class WordVectors(Packed):
     key["seed"] = seed
     facts = _held(folder, key)
     if facts is None:
-      texts = lambda: (
-        text for split, text in self.texts() if split == "train"
-      )
+      texts = lambda: (text for split, text in self.texts() if split == "train")
       found = part.make(texts, made.tokenizer, seed)
       facts = _write(folder, key, *unit_rows(found, made.tokenizer))
     return table(folder.parent), facts

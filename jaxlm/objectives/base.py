@@ -28,6 +28,19 @@ def output(outputs, head: str):
   return outputs[head]
 
 
+class Recorder:
+  """A model that keeps its last outputs, for an objective around another."""
+
+  def __init__(self, model):
+    self._model = model
+    self.outputs = None
+
+  def apply(self, variables, batch, **options):
+    """As of the model."""
+    self.outputs = self._model.apply(variables, batch, **options)
+    return self.outputs
+
+
 def updates(outputs):
   """Collections that the next step starts from, {} where there are none."""
   return outputs.get("updates", {})

@@ -74,6 +74,9 @@ APART = {
   "e2s2": "objectives/test_e2s2.py",
   "masked_lm_span_boundary": "layers/test_span_boundary.py",
   "replaced_token_detection": "objectives/test_replaced_token_detection.py",
+  "simcse": "objectives/test_simcse.py",
+  "tacl": "objectives/test_tacl.py",
+  "supervised_contrastive": "objectives/test_supervised_contrastive.py",
 }
 SOFTMAX = pytest.mark.parametrize("kind", READS)
 EVERY = pytest.mark.parametrize(
