@@ -11,6 +11,11 @@ warnings.filterwarnings(
 )
 
 
+def version() -> tuple[int, int]:
+  """That of jax, such as (0, 10)."""
+  return jax.__version_info__[:2]
+
+
 def triton_params(*, num_warps: int, num_stages: int):
   """Compiler parameters that choose the Triton backend (not Mosaic's)."""
   from jax.experimental.pallas import triton

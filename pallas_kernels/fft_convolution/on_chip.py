@@ -96,10 +96,14 @@ def correlate(refs, *, form: Form):
   left, right = (_matrices(refs[n], form) for n in ("left", "right"))
 
   def step(b, sums):
-    signal = _load(refs, "signal", "gate", b, form)
-    ar, ai = _analyse(signal, refs, left, right, form)
+    # A condition that the loop changes: else the compiler of jax 0.12 keeps
+    # `turn` in registers all the way, and spills others.
+    analyse = functools.partial(
+      _analyse, left=left, right=right, form=form, mask=b < form.total
+    )
     slope = _cut(_read(refs["slope"], b, form), form.parts)
-    br, bi = _analyse(slope, refs, left, right, form)
+    br, bi = analyse(slope, refs)
+    ar, ai = analyse(_load(refs, "signal", "gate", b, form), refs)
     return sums[0] + (br * ar + bi * ai), sums[1] + (bi * ar - br * ai)
 
   zero = jnp.zeros((form.half, form.columns), jnp.float32)
@@ -172,11 +176,11 @@ def _dot(pairs, parts):
   return functools.reduce(jnp.add, products)
 
 
-def _analyse(signal, refs, left, right, form):
+def _analyse(signal, refs, left, right, form, *, mask=None):
   """Frequencies [half, columns], real and imaginary, of a signal in parts."""
   s = form.parts
   real, imaginary = (_dot([(m, signal)], s) for m in left)
-  real, imaginary = _times(real, imaginary, refs["turn"], form)
+  real, imaginary = _times(real, imaginary, refs["turn"], form, mask=mask)
   a, b = _cut(real, s), _cut(imaginary, s)
   real = _dot([(a, right[0]), (b, right[2])], s)
   return real, _dot([(a, right[1]), (b, right[0])], s)
@@ -194,12 +198,19 @@ def _synthesise(real, imaginary, refs, left, right, form):
   return _dot([(back[0], a), (back[1], b)], s)
 
 
-def _times(real, imaginary, ref, form, *, conjugate=False):
+def _times(real, imaginary, ref, form, *, conjugate=False, mask=None):
   """A complex product with what `ref` [2, half, columns] holds."""
-  re, im = ref[0], ref[1]
+  re, im = (_held(ref.at[part], mask) for part in (0, 1))
   im = -im if conjugate else im
   fma = lambda a, b, c: _asm.fma(a, b, c, interpret=form.interpret)
   return (
     fma(real, re, -(imaginary * im)),
     fma(real, im, imaginary * re),
   )
+
+
+def _held(ref, mask=None):
+  """What a ref holds; `mask` is a true scalar, or None."""
+  if mask is None:
+    return ref[...]
+  return plt.load(ref, mask=jnp.broadcast_to(mask, ref.shape), other=0.0)

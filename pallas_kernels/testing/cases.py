@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels import _compat
 from pallas_kernels.dynamic_convolution import dynamic_convolution
 from pallas_kernels.fft_convolution import fft_convolution
 from pallas_kernels.flash_attention import bias as biases
@@ -19,6 +20,12 @@ from pallas_kernels.linear_attention import linear_attention
 
 # What multiplies bfloat16 matrices on each GPU.
 _PRODUCTS = {"h200": "HGMMA", "a100": "HMMA"}
+# Kernels of which the compiler of jax 0.12 spills a few registers, and that of
+# 0.10 none: (case, kernel) -> bytes of stack.
+_SPILLS_SINCE_0_12 = {
+  ("flash_attention/triton/everything", "attention_forward"): 8,
+  ("fft_convolution/triton/float32", "fft_convolution_backward_filter"): 32,
+}
 # Sums of what lies in memory.
 _WITHOUT_PRODUCTS = ("attention_backward_c2p", "attention_backward_p2c")
 _TPUS = ("v5e", "v6e", "v5p")
@@ -42,6 +49,12 @@ class Case:
   build: Callable
   products: bool = True
   without_products: tuple[str, ...] = ()
+
+  def stack_of(self, kernel: str) -> int:
+    """Bytes of stack that a kernel on a GPU may spill into; most may not."""
+    if _compat.version() < (0, 12):
+      return 0
+    return _SPILLS_SINCE_0_12.get((self.name, kernel), 0)
 
   def product_of(self, target: str, kernel: str) -> str | None:
     """What multiplies a kernel's matrices on a GPU; None: no opinion."""

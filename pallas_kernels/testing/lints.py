@@ -12,10 +12,15 @@ TOLERANCE = 0.1
 _GROUPS_PER_HGMMA = 1.0
 
 
-def spills(kernel: sass.Kernel) -> list[str]:
-  """Registers that do not fit and go through memory."""
+def spills(kernel: sass.Kernel, allowed: int = 0) -> list[str]:
+  """Registers that do not fit and go through memory.
+
+  Args:
+    kernel: as compiled.
+    allowed: bytes of stack.
+  """
   moves = kernel.count("LDL", "STL")
-  if not moves and not kernel.stack:
+  if not moves and not kernel.stack or 0 < kernel.stack <= allowed:
     return []
   return [
     f"{kernel.name} spills: {moves} LDL/STL, {kernel.stack} bytes of stack, "
@@ -53,10 +58,10 @@ def serialised(kernel: sass.Kernel) -> list[str]:
   ]
 
 
-def gpu(kernel: sass.Kernel, wanted: str | None) -> list[str]:
-  """All findings about a GPU kernel; `wanted` as in `tensor_cores`."""
+def gpu(kernel: sass.Kernel, wanted: str | None, stack: int = 0) -> list[str]:
+  """All findings; `wanted` as in `tensor_cores`, `stack` as in `spills`."""
   return [
-    *spills(kernel),
+    *spills(kernel, stack),
     *tensor_cores(kernel, wanted),
     *serialised(kernel),
   ]

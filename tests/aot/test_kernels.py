@@ -21,7 +21,11 @@ def test_kernels_of(name, target, need):
   findings = []
   if targets.get(target).platform == "cuda":
     for kernel in sass.report(program):
-      findings += lints.gpu(kernel, case.product_of(target, kernel.name))
+      findings += lints.gpu(
+        kernel,
+        case.product_of(target, kernel.name),
+        case.stack_of(kernel.name),
+      )
   # Figures are stored for the versions of jax that somebody wrote them with.
   before = bounds.stored(target, name)
   if before is not None:

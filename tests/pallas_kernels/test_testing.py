@@ -145,6 +145,8 @@ def test_findings_about_gpu_kernels():
   assert lints.gpu(good, "HGMMA") == lints.gpu(gpu(hmma=3), "HMMA") == []
   assert "2 LDL/STL" in lints.spills(gpu(stl=1, ldl=1))[0]
   assert "8 bytes of stack" in lints.spills(gpu(stack=8))[0]
+  assert not lints.spills(gpu(stack=8, stl=1), 8)
+  assert lints.spills(gpu(stack=16, stl=1), 8) and lints.spills(gpu(stl=1), 8)
   assert "1 HMMA" in lints.tensor_cores(gpu(hgmma=4, hmma=1), "HGMMA")[0]
   assert lints.tensor_cores(gpu(), "HGMMA") and not lints.tensor_cores(
     gpu(), None

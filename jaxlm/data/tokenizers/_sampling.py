@@ -39,7 +39,9 @@ def sample(
       characters -= len(heapq.heappop(kept)[2])
   if not kept:
     raise errors.UserError(
-      "There is no text to train a vocabulary on: data.files gave no line."
+      "There is no text to train a vocabulary on: data.files gave no line "
+      "that is not held out. Text without blank lines is one document; see "
+      "data.documents and data.validation_share."
     )
   lines = [line for _, _, line in sorted(kept, key=lambda entry: entry[1])]
   counts = {
