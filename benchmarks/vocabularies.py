@@ -1,0 +1,118 @@
+"""How well vocabularies fit a language: one's own against published ones.
+
+  python benchmarks/vocabularies.py --train=dev.ne.gz --test=devtest.ne.gz \
+      --published=vocabularies/
+
+Own vocabularies are trained on samples of `--train`, one a seed, and measured
+on `--test`: tokens a word (fertility), the share of tokens that are unknown,
+and the share of combining marks that stay. Published ones are whatever
+`Tokenizer.load` reads below `--published`. What a vocabulary would destroy
+is told as jaxlm tells it before training.
+"""
+
+import argparse
+import pathlib
+import re
+import statistics
+
+from jaxlm import errors
+from jaxlm.data import sources, tokenizers
+from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.data.tokenizers import _fitting, reporting
+
+_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
+
+
+def own(kind: str, size: int, lines, seed: int, share: float) -> Tokenizer:
+  """A vocabulary trained on a sample of lines."""
+  most = int(share * len(lines))
+  spec = dict(kind=kind, vocab_size=size, sample_lines=most)
+  return tokenizers.train(spec, lines, seed)
+
+
+def measured(tokenizer: Tokenizer, lines) -> dict[str, float]:
+  """Fertility, unknown and kept marks, on lines."""
+  found = reporting.report(tokenizer, lines)
+  return {name: found[name] for name in (*reporting.FIT, "round_trips")}
+
+
+def verdict(tokenizer: Tokenizer, lines) -> str:
+  """What jaxlm says of this vocabulary before it trains on the lines."""
+  told = []
+  try:
+    _fitting.check(tokenizer, lines, told.append)
+  except errors.UserError as error:
+    return "refused: " + str(error).partition(": ")[2].partition(" (")[0]
+  told = [line.removeprefix("Vocabulary: ") for line in told]
+  return "; ".join(re.split(": |, and |, such ", line)[0] for line in told)
+
+
+def published(folder: str) -> dict[str, pathlib.Path]:
+  """name of its folder -> the file of each vocabulary."""
+  found = {}
+  for path in sorted(pathlib.Path(folder).rglob("*")):
+    if path.name in _FILES and path.parent.name not in found:
+      found[path.parent.name] = path
+  return found
+
+
+def row(name, size, runs, said="") -> str:
+  """A line of the table; mean and spread over runs."""
+  cells = [name, f"{size:,}"]
+  for key, form in (
+    ("tokens_per_word", "{:.3f}"),
+    ("bytes_per_token", "{:.2f}"),
+    ("unknown_rate", "{:.3%}"),
+    ("marks_kept", "{:.1%}"),
+    ("round_trips", "{:.1%}"),
+  ):
+    values = [run[key] for run in runs]
+    text = form.format(statistics.fmean(values))
+    if len(values) > 1:
+      text += f" ± {form.format(statistics.stdev(values))}"
+    cells.append(text)
+  return f"| {' | '.join([*cells, said or '-'])} |"
+
+
+def read(path: str) -> list[str]:
+  """The lines of a file, one sentence each."""
+  return list(sources.documents(path, documents="line"))
+
+
+def main(argv=None) -> None:
+  """Prints the table."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument("--train", required=True, help="a sentence a line")
+  parser.add_argument("--test", required=True, help="a sentence a line")
+  parser.add_argument("--published", default="", help="a folder")
+  parser.add_argument(
+    "--kinds",
+    default="wordpiece,byte_bpe,unigram",
+    help="of one's own vocabularies",
+  )
+  parser.add_argument("--sizes", default="2000,8000")
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--share", type=float, default=0.8, help="of lines")
+  args = parser.parse_args(argv)
+  train, test = read(args.train), read(args.test)
+  head = ["vocabulary", "pieces", "tokens/word", "bytes/token", "unknown"]
+  head += ["marks kept", "round trips", "before training, jaxlm says"]
+  print(f"| {' | '.join(head)} |")
+  print("|---" * len(head) + "|")
+  for kind in args.kinds.split(","):
+    for size in map(int, args.sizes.split(",")):
+      made = [
+        own(kind, size, train, seed, args.share) for seed in range(args.seeds)
+      ]
+      runs = [measured(one, test) for one in made]
+      print(row(kind, made[0].vocab_size, runs, verdict(made[0], test)))
+  for name, path in published(args.published).items() if args.published else ():
+    one = Tokenizer.load(path)
+    said = verdict(one, test)
+    print(row(name, one.vocab_size, [measured(one, test)], said))
+
+
+if __name__ == "__main__":
+  main()
