@@ -78,24 +78,35 @@ class Runner:
     clock = Clock(np.int32(number), np.int32(number))
     return self.step(state, self.batch(seed, number), clock)[0]
 
+  def measured(self, state) -> dict[str, float]:
+    """Held-out losses and metrics of a state."""
+    plan = self.plan
+    return evaluation.evaluate(
+      self.evaluate,
+      plan.objective,
+      state,
+      plan.validation,
+      plan.mesh,
+      self.args.batches,
+    )
+
   def train(self, seed: int) -> Curve:
     """Trains from fresh parameters, and evaluates on the way."""
-    plan, args, curve = self.plan, self.args, Curve()
+    args, curve = self.args, Curve()
     state = self.fresh(seed)
     for number in range(args.steps):
       state = self.update(state, seed, number)
       if (number + 1) % args.every == 0 or number + 1 == args.steps:
-        found = evaluation.evaluate(
-          self.evaluate,
-          plan.objective,
-          state,
-          plan.validation,
-          plan.mesh,
-          args.batches,
-        )
         curve.steps.append(number + 1)
-        curve.losses.append(found["loss"])
+        curve.losses.append(self.measured(state)["loss"])
     return curve
+
+  def trained(self, seed: int, steps: int):
+    """(the state after so many steps from fresh parameters, its measures)."""
+    state = self.fresh(seed)
+    for number in range(steps):
+      state = self.update(state, seed, number)
+    return state, self.measured(state)
 
 
 def race(runners: dict[str, Runner], rounds: int, steps: int) -> dict:
@@ -176,10 +187,13 @@ def cell(result, budget) -> str:
 
 def unigram_entropy(task, batches: int) -> float:
   """Nats of the distribution of what is predicted: what no context can beat."""
+  sparse = "predict_ids" in task.batch_spec
+  ids = "predict_ids" if sparse else "targets"
+  weights = "predict_weights" if sparse else "weights"
   counts: dict[int, float] = {}
   for step in range(batches):
     batch = task.batch_at(0, step)
-    kept = batch["predict_ids"][batch["predict_weights"] > 0]
+    kept = batch[ids][batch[weights] > 0]
     for token, number in zip(*np.unique(kept, return_counts=True)):
       counts[int(token)] = counts.get(int(token), 0) + number
   shares = np.array(list(counts.values()), np.float64)

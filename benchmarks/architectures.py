@@ -1,16 +1,19 @@
-"""Every encoder at equal parameters, data and tokens: masked-LM loss and cost.
+"""Every architecture at equal parameters, data and tokens: loss and cost.
 
   python benchmarks/architectures.py --files=corpus.txt --json=a.json
-  python benchmarks/architectures.py --names=bert,convbert --steps=100 --seeds=1
+  python benchmarks/architectures.py --race=next_token --files=corpus.txt
 
-Each config's `tiny` model gets feed-forwards as wide as it takes to reach
-`--parameters`, the one masked-LM objective, the same rows (running text, so
-that parts that must not see packed documents can take part), the same
-optimizer and the same rates to choose from. A constant rate after the warm-up,
-so that the loss on the way is the loss of a shorter run.
+Contenders of a race are the `tiny` models of all configs of its kinds. Each
+gets the same width, fresh weights of the same deviation, no dropout, and
+feed-forwards (an LSTM: cells) as wide as it takes to reach `--parameters`; the
+same objective, the same rows (running text, so that parts that must not see
+packed documents can take part), the same optimizer and the same rates to
+choose from. A constant rate after the warm-up, so that the loss on the way is
+the loss of a shorter run. Losses of two races do not compare.
 """
 
 import argparse
+import dataclasses
 import importlib
 import json
 import os
@@ -24,68 +27,153 @@ import jax
 
 import jaxlm
 from benchmarks import _training
+from configs import common
 from jaxlm import configuration, errors, paths, recipe
 from jaxlm.data import datasets
 from jaxlm.models import assembly
 
-NOT_ENCODERS = ("demo", "common", "__init__")
+WITHOUT_SIZES = ("demo", "common", "__init__")
+WIDTH = 64
 
 
-def names() -> list[str]:
-  """Configs whose `tiny` variant is one encoder."""
-  found = []
-  for path in sorted(configuration.SHIPPED.glob("*.py")):
-    if path.stem in NOT_ENCODERS:
+@dataclasses.dataclass(frozen=True)
+class Race:
+  """What its contenders have in common.
+
+  Attributes:
+    kinds: of models.
+    objective, head: their kinds.
+    corruption, arrangement: kinds of parts, with their fields.
+    tokenizer: fields.
+    own: kinds of models that keep their objective and heads.
+  """
+
+  kinds: tuple[str, ...]
+  objective: str
+  head: str
+  corruption: dict
+  arrangement: dict
+  tokenizer: dict
+  own: tuple[str, ...] = ()
+
+
+_BLOCKS, _WORDS = dict(kind="blocks", unit="tokens"), dict(kind="wordpiece")
+RACES = {
+  "masked_lm": Race(
+    kinds=("encoder", "mask_decoding_encoder", "note_taking_encoder"),
+    objective="masked_lm",
+    head="masked_lm",
+    corruption=dict(kind="masking", rate=0.15),
+    arrangement=_BLOCKS,
+    tokenizer=_WORDS,
+  ),
+  "next_token": Race(
+    kinds=("decoder", "bidirectional_lm"),
+    objective="causal_lm",
+    head="causal_lm",
+    corruption=dict(kind="causal"),
+    arrangement=_BLOCKS,
+    tokenizer=_WORDS,
+    own=("bidirectional_lm",),
+  ),
+  "seq2seq": Race(
+    kinds=("encoder_decoder",),
+    objective="seq2seq",
+    head="seq2seq_lm",
+    corruption=dict(kind="span_corruption"),
+    arrangement=dict(kind="stream"),
+    tokenizer=dict(kind="unigram", template="t5", sentinels=16),
+  ),
+}
+
+
+def names(race: Race) -> list[str]:
+  """Configs whose `tiny` model is of the race; of equal ones the shortest."""
+  found, seen = [], []
+  shipped = configuration.SHIPPED.glob("*.py")
+  for path in sorted(shipped, key=lambda path: (len(path.stem), path.stem)):
+    if path.stem in WITHOUT_SIZES:
       continue
     module = importlib.import_module(f"configs.{path.stem}")
-    if "tiny" in getattr(module, "SIZES", {}):
-      model = module.get_config("tiny").model
-      if model.get("kind") == "encoder":
-        found.append(path.stem)
-  return found
+    if "tiny" not in getattr(module, "SIZES", {}):
+      continue
+    config = configuration.complete(_tiny(path.stem))
+    if config["model"]["kind"] not in race.kinds:
+      continue
+    model = _model(config, race)
+    if model not in seen:
+      found.append(path.stem)
+      seen.append(model)
+  return sorted(found)
 
 
-def config_of(name: str, args) -> dict:
+def _tiny(name: str):
+  config = configuration.load(f"{name}:tiny")
+  common.steady(config.model)
+  return config
+
+
+def _model(config: dict, race: Race) -> dict:
+  """The model as all of a race have it."""
+  model = dict(config["model"], width=WIDTH)
+  for key in ("vocab_size", "encoder_heads"):
+    model.pop(key, None)
+  if "stack" in model:
+    model["stack"] = dict(model["stack"])
+    model["stack"].pop("remat", None)
+  if model["kind"] not in race.own:
+    head = model["heads"].get(race.head, dict(kind=race.head))
+    model["heads"] = {race.head: head}
+  return model
+
+
+def config_of(name: str, race: Race, args) -> dict:
   """The config of one contender, all but its width of feed-forwards."""
-  config = configuration.complete(configuration.load(f"{name}:tiny"))
-  config |= dict(
+  config = configuration.complete(_tiny(name))
+  model = _model(config, race)
+  own = model["kind"] in race.own
+  return config | dict(
     steps=args.steps,
     batch_size=args.rows,
+    microbatches=1,
     clip_norm=1.0,
-    data=dict(
-      kind="packed",
-      files=args.files,
-      length=args.length,
-      validation_share=0.1,
-      arrangement=dict(kind="blocks", unit="tokens"),
-      corruption=dict(kind="masking", rate=0.15),
-    ),
-    tokenizer=dict(kind="wordpiece", vocab_size=args.vocabulary),
-    objective=dict(kind="masked_lm"),
+    data=_data(config, race, args),
+    tokenizer=race.tokenizer | dict(vocab_size=args.vocabulary),
+    model=model,
+    objective=config["objective"] if own else dict(kind=race.objective),
     optimizer=dict(kind="adamw", b2=0.98, eps=1e-6, weight_decay=0.01)
     | dict(learning_rate=args.rates[0]),
     schedule=dict(kind="constant", warmup=0.1),
   )
-  model = dict(config["model"])
-  head = model["heads"].get("masked_lm", dict(kind="masked_lm"))
-  stack = dict(model.get("stack", {"kind": "sequential"}))
-  stack.pop("remat", None)
-  config["model"] = model | dict(heads=dict(masked_lm=head), stack=stack)
-  return config
+
+
+def _data(config, race, args) -> dict:
+  """The same rows for all; a kind of data may add to them (notes)."""
+  return config["data"] | dict(
+    files=args.files,
+    length=args.length,
+    validation_share=0.1,
+    arrangement=race.arrangement,
+    corruption=race.corruption,
+  )
 
 
 def widened(model: dict, hidden: int) -> dict:
-  """The model with feed-forwards of this width, where they have one."""
+  """The model with feed-forwards or cells of this width, where it has any."""
+  if "towers" in model:
+    towers = {k: widened(v, hidden) for k, v in model["towers"].items()}
+    return model | dict(towers=towers)
   layers = {
-    name: layer
-    | dict(feedforward=_with_hidden(dict(layer["feedforward"]), hidden))
+    name: {slot: _resized(part, hidden) for slot, part in layer.items()}
     for name, layer in model["layers"].items()
   }
   return model | dict(layers=layers)
 
 
-def _with_hidden(part: dict, hidden: int) -> dict:
-  return part | dict(hidden=hidden) if "hidden" in part else part
+def _resized(part, hidden: int):
+  if not isinstance(part, dict):
+    return part
+  return part | {k: hidden for k in ("hidden", "cells") if k in part}
 
 
 def fitted(model: dict, wanted: int, vocab_size: int) -> tuple[dict, int]:
@@ -95,25 +183,20 @@ def fitted(model: dict, wanted: int, vocab_size: int) -> tuple[dict, int]:
     spec = widened(model, hidden) | dict(vocab_size=vocab_size)
     return paths.count(recipe.shapes(assembly.build(spec)))
 
-  low, high = 1, 4096  # times 16, which all groups and blocks divide
+  low, high = 1, 256  # times 16, which all groups and blocks divide
   while low < high:
     middle = (low + high) // 2
     low, high = (
       (middle + 1, high) if size(16 * middle) < wanted else (low, middle)
     )
-  hidden = min(
-    (16 * max(low - 1, 1), 16 * low), key=lambda h: _off(size(h), wanted)
-  )
+  near = (16 * max(low - 1, 1), 16 * low)
+  hidden = min(near, key=lambda h: abs(size(h) - wanted))
   return widened(model, hidden), size(hidden)
 
 
-def _off(size, wanted):
-  return abs(size - wanted)
-
-
-def prepare(name: str, args, folder: pathlib.Path):
+def prepare(name: str, race: Race, args, folder: pathlib.Path):
   """The config of one contender, its data and its number of parameters."""
-  config = config_of(name, args)
+  config = config_of(name, race, args)
   prepared = datasets.build(config["data"]).prepare(
     tokenizer=config["tokenizer"],
     workdir=folder,
@@ -126,9 +209,9 @@ def prepare(name: str, args, folder: pathlib.Path):
   return config, prepared, size
 
 
-def run(name: str, args, folder: pathlib.Path) -> dict:
+def run(name: str, race: Race, args, folder: pathlib.Path) -> dict:
   """Trains one contender on all seeds, at the best of the rates."""
-  config, prepared, size = prepare(name, args, folder)
+  config, prepared, size = prepare(name, race, args, folder)
   return dict(
     name=name,
     parameters=size,
@@ -137,11 +220,11 @@ def run(name: str, args, folder: pathlib.Path) -> dict:
   )
 
 
-def timed(results: list[dict], args, folder: pathlib.Path) -> None:
+def timed(results: list[dict], race: Race, args, folder) -> None:
   """Adds to each the `seconds` a step of every round of a race."""
   runners = {}
   for r in results:
-    config, prepared, _ = prepare(r["name"], args, folder)
+    config, prepared, _ = prepare(r["name"], race, args, folder)
     runners[r["name"]] = _training.Runner(config, prepared, args)
   found = _training.race(runners, args.rounds, args.round)
   for r in results:
@@ -181,9 +264,10 @@ def arguments(argv):
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
   parser.add_argument("--files", required=True, help="training text")
+  parser.add_argument("--race", default="masked_lm", choices=sorted(RACES))
   parser.add_argument("--names", default="", help="configs, with commas")
-  parser.add_argument("--parameters", type=int, default=800_000)
-  parser.add_argument("--vocabulary", type=int, default=2048)
+  parser.add_argument("--parameters", type=int, default=250_000)
+  parser.add_argument("--vocabulary", type=int, default=1024)
   parser.add_argument("--rows", type=int, default=32)
   parser.add_argument("--length", type=int, default=64)
   parser.add_argument("--steps", type=int, default=600)
@@ -202,11 +286,13 @@ def arguments(argv):
 def main(argv=None) -> None:
   """Runs all contenders, and prints the table after each."""
   args = arguments(argv)
-  wanted = args.names.split(",") if args.names else names()
+  race = RACES[args.race]
+  known = names(race)
+  wanted = args.names.split(",") if args.names else known
   for name in wanted:
-    if name not in names():
+    if name not in known:
       raise SystemExit(
-        str(errors.unknown("No encoder's config is", name, names()))
+        str(errors.unknown("No config of this race is", name, known))
       )
   kept = pathlib.Path(args.json) if args.json else None
   results = json.loads(kept.read_text()) if kept and kept.exists() else []
@@ -218,18 +304,18 @@ def main(argv=None) -> None:
         continue
       print(f"{name} ...", file=sys.stderr, flush=True)
       # One folder: all read the same vocabulary and the same cache.
-      results.append(run(name, args, folder))
+      results.append(run(name, race, args, folder))
       if kept:
         kept.write_text(json.dumps(results))
     raced = [r for r in results if r["name"] in wanted]
-    timed(raced, args, folder)
+    timed(raced, race, args, folder)
   if kept:
     kept.write_text(json.dumps(results))
   print(
     f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
     f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-    f"Python {platform.python_version()}; {args.steps} steps of {args.rows} x "
-    f"{args.length} tokens, {args.seeds} seeds"
+    f"Python {platform.python_version()}; {args.race}, {args.steps} steps of "
+    f"{args.rows} x {args.length} tokens, {args.seeds} seeds"
   )
   print(table(raced, args))
   print(f"Entropy of single tokens: {raced[0]['unigram']:.3f} nats.")

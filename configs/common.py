@@ -33,15 +33,16 @@ def small(config: ConfigDict, rate: float = 2e-3) -> ConfigDict:
   config.batch_size, config.microbatches = 32, 1
   config.optimizer.learning_rate = rate
   config.schedule.warmup = 0.1
-  _steady(config.model)
+  steady(config.model)
   return config
 
 
-def _steady(part: ConfigDict) -> None:
+def steady(part: ConfigDict) -> None:
+  """No dropout, and draws that a narrow model learns fast from, in place."""
   for name, value in part.items():
     if name.endswith("dropout"):
       part[name] = 0.0
-    elif name == "initializer" and "std" in value:
+    elif name == "initializer" and "std" in value and not value.get("fan_in"):
       value.std = 0.08
     elif isinstance(value, ConfigDict):
-      _steady(value)
+      steady(value)

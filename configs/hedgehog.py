@@ -48,7 +48,8 @@ def get_config(variant: str = "base"):
   """Hedgehog from scratch, or a step of a conversion."""
   size = common.size(SIZES, variant)
   if size:
-    return _from_scratch(*size)
+    config = _from_scratch(*size)
+    return common.small(config, 3e-3) if variant == "tiny" else config
   if variant == "causal":
     config = gpt2.get_config("small")
     config.model.layers.layer.mixer = dict(_MIXER, heads=12, causal=True)

@@ -22,6 +22,8 @@ class Context:
     memory: [batch, source, width] states of an encoder that a decoder reads,
       or None.
     memory_segments: [batch, source] int32, the encoder's segments.
+    vectors: [batch, length, features] frozen vectors of the input's words, or
+      None.
     score_terms: kinds of scores that a query and a key add up; mixers divide
       their dot products by sqrt(score_terms * head_dim) (static).
     train: whether dropout is on (static).
@@ -35,6 +37,7 @@ class Context:
   shared: Any = None
   memory: Array | None = None
   memory_segments: Array | None = None
+  vectors: Array | None = None
   score_terms: int = flax.struct.field(pytree_node=False, default=1)
   train: bool = flax.struct.field(pytree_node=False, default=False)
   capture: frozenset[str] = flax.struct.field(
@@ -55,6 +58,45 @@ def positions_of(segments: Array) -> Array:
   starts = starts.at[:, 0].set(True)
   first = jnp.where(starts, index, 0)
   return (index - jnp.maximum.accumulate(first, axis=-1)).astype(jnp.int32)
+
+
+def vectors_of(batch) -> Array | None:
+  """Vectors of `inputs` [batch, length, width], or None.
+
+  `word_vectors` holds one row more, of what the last token predicts.
+  """
+  if "word_vectors" not in batch:
+    return None
+  return batch["word_vectors"][:, : batch["inputs"].shape[1]]
+
+
+def neighbours(batch, directions: int = 1) -> tuple[Array, Array]:
+  """What each token is to predict: the next token, and the one before.
+
+  Nothing is predicted across the border of two documents.
+
+  Args:
+    batch: `inputs`, `targets`, `weights` [batch, length], already shifted, and
+      where given `segments`.
+    directions: 1 for the next token alone, 2 for both.
+
+  Returns:
+    ids int32 and weights float32, [batch, length], or [batch, length, 2].
+  """
+  if directions == 1:
+    return batch["targets"], batch["weights"]
+  inputs = batch["inputs"]
+  segments = batch.get("segments", jnp.ones_like(inputs))
+  same = (segments > 0) & (behind(segments) == segments)
+  labels = jnp.stack([batch["targets"], behind(inputs)], axis=-1)
+  weights = [batch["weights"], same.astype(batch["weights"].dtype)]
+  return labels, jnp.stack(weights, axis=-1)
+
+
+def behind(array: Array) -> Array:
+  """[batch, length, ...] moved one place back; 0 in the first."""
+  pads = ((0, 0), (1, 0), *((0, 0),) * (array.ndim - 2))
+  return jnp.pad(array[:, :-1], pads)
 
 
 def capture(module: nn.Module, ctx: Context, name: str, value: Array) -> None:

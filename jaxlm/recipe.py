@@ -11,7 +11,7 @@ from jaxlm import errors, paths, sharding
 from jaxlm.layers.embeddings import embeddings as embedding_parts
 from jaxlm.layers.heads import heads as head_parts
 from jaxlm.layers.mixers import mixers
-from jaxlm.models import assembly, models, replacement
+from jaxlm.models import assembly, models, replacement, taught
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
 from jaxlm.schedules import schedules
@@ -89,19 +89,31 @@ def model_spec(
     )
   if "embeddings" in spec:
     spec["embeddings"] = _spelled(spec["embeddings"], facts)
-  classes = len(facts.get("classes", ()))
   spec["heads"] = {
-    name: {"classes": classes, **head}
-    if classes and head["kind"] in ("classify", "tag")
-    else dict(head)
+    name: {**_told_to_head(head, facts), **head}
     for name, head in spec.get("heads", {}).items()
   }
   return spec
 
 
+def _told_to_head(head, facts) -> dict[str, int]:
+  """What the data tell a head that the config need not say."""
+  classes = len(facts.get("classes", ()))
+  if classes and head["kind"] in ("classify", "tag"):
+    return {"classes": classes}
+  if "vectors" in facts and head["kind"] == "continuous":
+    return {"vector_width": facts["vectors"]["width"]}
+  return {}
+
+
 def _spelled(embeddings, facts) -> dict[str, Any]:
-  """The spec of embeddings, with the texts of all tokens if they are read."""
+  """The spec of embeddings, with what they read of the data.
+
+  The texts of all tokens, or the width of words' vectors.
+  """
   kind = embedding_parts.check(embeddings)
+  if "vectors" in facts and kind == "given_vectors":
+    return {"vector_width": facts["vectors"]["width"], **embeddings}
   if "pieces" in facts and "vocabulary" in embedding_parts.fields(kind):
     return {**embeddings, "vocabulary": tuple(facts["pieces"])}
   return dict(embeddings)
@@ -149,6 +161,8 @@ def build(
   objective = objectives.build(config["objective"])
   model = build_model(spec, config)
   check_features(objective, model, train)
+  if getattr(objective, "teacher", False):
+    model = taught.Taught(model)
   check_length(spec, train)
   mesh = sharding.make_mesh(**config["mesh"])
   rows, length = train.batch_spec["inputs"].shape
@@ -268,7 +282,8 @@ def _met(spec, tower, task) -> dict[str, int]:
 
   Returns:
     `row`: of layers; `source`: of what cross-attention reads; `feedforward`:
-    of feed-forwards, where they are fewer. What a model's `lengths` says.
+    of feed-forwards, where they are fewer; `last`: how often the last layer
+    runs, over the same keys and values. What a model's `lengths` says.
   """
   length = task.batch_spec["inputs"].shape[1]
   key = f"{tower}_inputs"  # of a decoder beside an encoder
@@ -280,15 +295,20 @@ def _met(spec, tower, task) -> dict[str, int]:
   return met
 
 
-def _body_flops(spec, sizes, rows, *, row, source, feedforward=None):
+def _body_flops(spec, sizes, rows, *, row, source, feedforward=None, last=1):
   """Of layers; the lengths are those of `_met`."""
+  layers = [spec["layers"][name] for name in assembly.layer_order(spec)]
+  widths = list(assembly.widths(spec))
   runs = assembly.runs(spec)
+  if last > 1:
+    runs |= {f"layers_{len(layers) - 1}": last}
+    layers += layers[-1:] * (last - 1)
+    widths += widths[-1:] * (last - 1)
   body = {
-    p: n * runs.get(p.split("/")[1], 1)
+    p: n * (1 if last > 1 and _of_keys(p) else runs.get(p.split("/")[1], 1))
     for p, n in sizes.items()
     if p.startswith("stack/")
   }
-  layers = [spec["layers"][name] for name in assembly.layer_order(spec)]
   crossing = [_crosses(layer["mixer"]) for layer in layers]
   once = ("/cross/key/", "/cross/value/")  # a source token, not a target's
   if all(crossing):
@@ -302,13 +322,17 @@ def _body_flops(spec, sizes, rows, *, row, source, feedforward=None):
       tokens = feedforward
     total += cost.formula_flops(size, rows * tokens)
   attention = []
-  for layer, crosses, width in zip(layers, crossing, assembly.widths(spec)):
+  for layer, crosses, width in zip(layers, crossing, widths):
     span = min(layer["mixer"].get("window", 0) or row, row)
     span = source if crosses else span
     attention.append((_attended(width, layer["mixer"]), span))
     if "cross" in layer:
       attention.append((_attended(width, layer["cross"]), source))
   return total + cost.formula_flops(0, rows * row, attention=attention)
+
+
+def _of_keys(path) -> bool:
+  return "/mixer/key/" in path or "/mixer/value/" in path
 
 
 def _crosses(mixer) -> bool:
@@ -324,7 +348,10 @@ def _attended(width, mixer) -> float:
 
 
 def _head_flops(spec, sizes, task):
-  heads = sum(n for p, n in sizes.items() if p.startswith("heads_"))
+  heads = sum(
+    _met_by_head(head, _under(f"heads_{name}/", sizes), spec)
+    for name, head in spec.get("heads", {}).items()
+  )
   tied = ("masked_lm", "causal_lm", "seq2seq_lm", "bidirectional_lm")
   if any(
     head["kind"] in tied and head.get("tied", True)
@@ -341,6 +368,23 @@ def _head_flops(spec, sizes, task):
   return cost.formula_flops(
     0, 0, head_parameters=heads, head_tokens=each * max(read, default=0)
   )
+
+
+def _under(start, sizes):
+  """The sizes of what lies under a path, by the rest of it."""
+  return {
+    path.removeprefix(start): n
+    for path, n in sizes.items()
+    if path.startswith(start)
+  }
+
+
+def _met_by_head(head, sizes, spec) -> float:
+  """Weights of a head that a place meets; all, or what the part says."""
+  part = head_parts.entry(head["kind"]).build
+  if hasattr(part, "met"):
+    return part.met(head, sizes, spec["vocab_size"])
+  return sum(sizes.values())
 
 
 def _settings(kind, config, key):

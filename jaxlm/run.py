@@ -11,8 +11,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxlm import configuration, errors, interop, loading, paths, recipe
-from jaxlm.data import datasets
+from jaxlm.data import datasets, word_vectors
 from jaxlm.data.prepared import Prepared
+from jaxlm.evaluation import neighbours as nearest
 from jaxlm.evaluation import predict
 from jaxlm.reports import run_report
 from jaxlm.training import checkpoint, cost, loop
@@ -231,6 +232,41 @@ def evaluate(checkpoint_path, files: str, *, out=None) -> dict[str, float]:
     classes=loaded.labels,
   )
   return predict.evaluate(loaded, task, classes=loaded.labels, out=out)
+
+
+def neighbours(checkpoint_path, *, report: Report = print) -> dict[str, float]:
+  """How near a model of continuous outputs comes to held-out words.
+
+  Args:
+    checkpoint_path: a workdir whose config reads `word_vectors`; its files
+      must still be there.
+    report: takes lines about the data.
+
+  Raises:
+    UserError: another workdir, or one without held-out words.
+  """
+  loaded = loading.load(checkpoint_path)
+  config_file = pathlib.Path(checkpoint_path) / "config.json"
+  config = {}
+  if config_file.is_file():
+    config = loading.tuples(json.loads(config_file.read_text(encoding="utf-8")))
+  if config.get("data", {}).get("kind") != word_vectors.KEY:
+    raise errors.UserError(
+      f"{checkpoint_path} was not trained on words with their vectors, so it "
+      "has no nearest ones: train configs/elmo_c.py first."
+    )
+  data = prepare_data(config, checkpoint_path, report=report)
+  if data.validation is None:
+    raise errors.UserError(
+      f"{checkpoint_path} holds no document out: set data.validation_files or "
+      "data.validation_share."
+    )
+  return nearest.measure(
+    loaded.model,
+    loaded.variables,
+    predict.epoch(data.validation),
+    word_vectors.table(checkpoint_path),
+  )
 
 
 def export(checkpoint_path, out) -> dict[str, Any]:

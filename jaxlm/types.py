@@ -29,6 +29,18 @@ class Task(NamedTuple):
   rows: int
 
 
+class Losses(NamedTuple):
+  """What a head gives in training that scores the targets itself.
+
+  In place of logits over a vocabulary that is too large to score whole.
+
+  Attributes:
+    nats: -log p of each target, or what stands for it, float32 [...].
+  """
+
+  nats: Array
+
+
 class Outcome(NamedTuple):
   """What an objective returns for one (micro)batch.
 

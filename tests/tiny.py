@@ -94,19 +94,29 @@ def build(spec, **given):
 
 
 def batch(segments=SEGMENTS, seed=0) -> dict:
-  """Packed rows of random tokens, with what every head reads."""
+  """Packed rows of random tokens, with what embeddings and heads read."""
   rng = np.random.default_rng(seed)
   shape = segments.shape
   real = segments > 0
   rows, length = shape
+  inputs = np.where(real, rng.integers(1, VOCAB, shape), 0).astype(np.int32)
   return dict(
-    inputs=np.where(real, rng.integers(1, VOCAB, shape), 0).astype(np.int32),
+    inputs=inputs,
+    word_vectors=word_vectors(np.pad(inputs, ((0, 0), (0, 1)))),
     segments=segments,
     positions=positions(segments),
     types=(rng.integers(0, 2, shape) * real).astype(np.int32),
     predict_positions=np.tile(np.array([1, 4, 7], np.int32), (rows, 1)),
     cls_positions=np.tile(np.array([0, 6], np.int32), (rows, 1)),
   )
+
+
+def word_vectors(ids) -> np.ndarray:
+  """Unit vectors [..., WIDTH] of ids; zeros of id 0."""
+  table = np.random.default_rng(5).standard_normal((VOCAB, WIDTH))
+  table /= np.linalg.norm(table, axis=1, keepdims=True)
+  table[0] = 0.0
+  return table.astype(np.float32)[ids]
 
 
 def positions(segments) -> np.ndarray:
@@ -124,6 +134,7 @@ def context(segments=SEGMENTS, **changes) -> Context:
   return Context(
     segments=jnp.asarray(segments),
     positions=jnp.asarray(positions(segments)),
+    vectors=jnp.asarray(batch(segments)["word_vectors"][:, :-1]),
     **(memory(segments) | changes),
   )
 

@@ -4,11 +4,13 @@ import csv
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxlm import errors
 from jaxlm.data import _read, sources
 
 _CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel")
-_JSON = (".jsonl", ".ndjson", ".json")
+JSON = (".jsonl", ".ndjson", ".json")
 _DELIMITERS = {".tsv": "\t", ".txt": "\t", ".csv": ","}
 _FIELD = 1 << 24  # characters of one CSV cell
 
@@ -63,8 +65,22 @@ def read(files, key: str, layout: Layout) -> Iterator[Row]:
       raise errors.UserError(f"'{path}' holds no labelled row: it is empty.")
 
 
+def score(row: Row) -> float:
+  """The label as a number; raises UserError where it is none."""
+  try:
+    value = float(row.label)
+  except ValueError:
+    value = float("nan")
+  if not np.isfinite(value):
+    raise errors.UserError(
+      f"{row.where}: the label of a regression should be a number, found "
+      f"'{row.label}'."
+    )
+  return value
+
+
 def _of_file(path, layout) -> Iterator[Row]:
-  if _read.suffix(path) in _JSON:
+  if _read.suffix(path) in JSON:
     return _json_rows(path, layout)
   if layout.tagging:
     return _tagged(path, layout)
@@ -74,14 +90,14 @@ def _of_file(path, layout) -> Iterator[Row]:
 def _json_rows(path, layout) -> Iterator[Row]:
   for number, row in sources.json_rows(path):
     where = f"'{path}', line {number}"
-    text, label = (_field(where, row, n) for n in (layout.text, layout.label))
+    text, label = (field_of(where, row, n) for n in (layout.text, layout.label))
     if layout.tagging:
       yield Row(str(path), number, *_words(where, layout, text, label))
       continue
-    pair = _field(where, row, layout.pair) if _named(layout.pair) else None
-    _check_text(where, layout.text, text)
-    if _named(layout.pair):
-      _check_text(where, layout.pair, pair)
+    pair = field_of(where, row, layout.pair) if named(layout.pair) else None
+    check_text(where, layout.text, text)
+    if named(layout.pair):
+      check_text(where, layout.pair, pair)
     if label is None or isinstance(label, (list, dict)):
       raise errors.UserError(
         f"{where}: '{layout.label}' should be a label, found {label!r}."
@@ -89,14 +105,16 @@ def _json_rows(path, layout) -> Iterator[Row]:
     yield Row(str(path), number, text, pair, str(label))
 
 
-def _check_text(where, name, value) -> None:
+def check_text(where, name, value) -> None:
+  """Raises UserError unless a value is a string."""
   if not isinstance(value, str):
     raise errors.UserError(
       f"{where}: '{name}' should be a string, found {str(value)[:40]}."
     )
 
 
-def _field(where, row, name):
+def field_of(where, row, name):
+  """A field of a JSON object; raises UserError where it is absent."""
   if name not in row:
     raise errors.unknown(f"{where} has no field", name, row)
   return row[name]
@@ -121,7 +139,7 @@ def _words(where, layout, words, tags):
 
 
 def _table(path, layout) -> Iterator[Row]:
-  rows = _cells(path, _delimiter(path, layout))
+  rows = cells_of(path, delimiter_of(path, layout.delimiter))
   header = None
   if layout.header:
     header = next(rows, (0, None))[1]
@@ -132,7 +150,7 @@ def _table(path, layout) -> Iterator[Row]:
     if columns is None:
       width = width or len(cells)
       columns = _columns(path, layout, header, width)
-    _check_width(path, number, cells, width)
+    check_width(path, number, cells, width)
     text, pair, label = (
       None if column is None else cells[column] for column in columns
     )
@@ -141,8 +159,9 @@ def _table(path, layout) -> Iterator[Row]:
     yield Row(str(path), number, text, pair, label.strip())
 
 
-def _delimiter(path, layout) -> str:
-  found = layout.delimiter or _DELIMITERS.get(_read.suffix(path))
+def delimiter_of(path, given: str) -> str:
+  """What stands between columns: what is given, or what the name tells."""
+  found = given or _DELIMITERS.get(_read.suffix(path))
   if not found:
     raise errors.UserError(
       f"'{path}': its name does not tell how it is laid out. Expected .tsv, "
@@ -151,7 +170,7 @@ def _delimiter(path, layout) -> str:
   return {"tab": "\t", "\\t": "\t", "comma": ","}.get(found, found)
 
 
-def _cells(path, delimiter) -> Iterator[tuple[int, list[str]]]:
+def cells_of(path, delimiter) -> Iterator[tuple[int, list[str]]]:
   """Cells of each row; in tab-separated files a quote is a character."""
   if delimiter == "\t":
     for number, line in _read.lines(path):
@@ -177,16 +196,18 @@ def _columns(path, layout, header, width):
   names = (layout.text, layout.pair, layout.label)
   keys = ("data.text", "data.pair", "data.label")
   return [
-    _column(path, key, name, header, width) if _named(name) else None
+    column_number(path, key, name, header, width) if named(name) else None
     for key, name in zip(keys, names)
   ]
 
 
-def _named(name) -> bool:
+def named(name) -> bool:
+  """Whether a column is asked for; 0 is one."""
   return name != "" and name is not None
 
 
-def _column(path, key, name, header, width) -> int:
+def column_number(path, key, name, header, width) -> int:
+  """The number of a column; raises UserError where there is none."""
   if header is not None and not isinstance(name, int):
     names = [cell.strip() for cell in header]
     if name not in names:
@@ -210,7 +231,8 @@ def _integer(name) -> int | None:
     return None
 
 
-def _check_width(path, number, cells, width) -> None:
+def check_width(path, number, cells, width) -> None:
+  """Raises UserError unless a row has as many columns as the others."""
   if len(cells) != width:
     raise errors.UserError(
       f"'{path}', line {number}: {len(cells)} columns, expected {width}."
@@ -231,7 +253,7 @@ def _tagged(path, layout) -> Iterator[Row]:
     if cells[0] == "-DOCSTART-" or (universal and _no_word(cells)):
       continue
     width = width or len(cells)
-    _check_width(path, number, cells, width)
+    check_width(path, number, cells, width)
     if width < 2:
       raise errors.UserError(
         f"'{path}', line {number}: expected a word and its tag, found "
@@ -261,7 +283,7 @@ def _word_columns(path, layout, universal, width) -> tuple[int, int]:
   names = (("data.text", layout.text), ("data.label", layout.label))
   for (key, name), default in zip(names, usual):
     if _integer(name) is not None:
-      found.append(_column(path, key, name, None, width))
+      found.append(column_number(path, key, name, None, width))
     elif universal and name in _CONLLU:
       found.append(_CONLLU.index(name))
     else:

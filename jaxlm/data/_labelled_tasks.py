@@ -19,6 +19,30 @@ def training(data: Encoded, batch_size: int, length: int, pad: int) -> Task:
   return Task("train", spec(data, batch_size, length), batch_at, data.rows)
 
 
+def balanced(data: Encoded, batch_size: int, length: int, pad: int) -> Task:
+  """Batches with as many rows of each class, up to one.
+
+  Row r of a batch is of class r modulo the classes; each class goes through
+  seeded permutations of its own rows, so rare ones come more often.
+  """
+  classes = [np.flatnonzero(data.labels == c) for c in np.unique(data.labels)]
+  taken = np.arange(batch_size) % len(classes)
+
+  def batch_at(seed, step, shard=(0, 1)) -> Batch:
+    rows = np.empty(batch_size, np.int64)
+    for number, own in enumerate(classes):
+      places = np.flatnonzero(taken == number)
+      if len(places):
+        drawn, _ = order.rows_of_step(
+          seed + number, step, len(places), len(own)
+        )
+        rows[places] = own[drawn]
+    rows = rows[order.shard_slice(batch_size, shard)]
+    return collate(data, rows, np.ones(len(rows), bool), length, pad)
+
+  return Task("train", spec(data, batch_size, length), batch_at, data.rows)
+
+
 def evaluation(
   data: Encoded, batch_size: int, length: int, pad: int, name: str
 ) -> Task:

@@ -59,6 +59,8 @@ def word_start(description: Mapping[str, Any]) -> Callable[[str], bool]:
   if description["model"].get("type") == "WordPiece":
     prefix = description["model"].get("continuing_subword_prefix") or "##"
     return lambda piece: not piece.startswith(prefix)
+  if description["model"].get("type") == "WordLevel":
+    return lambda piece: True
   return lambda piece: piece.startswith("▁")
 
 

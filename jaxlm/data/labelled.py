@@ -58,6 +58,8 @@ class Labelled:
       validation files; 0 for no validation.
     classes: labels in the order of their ids; by default those of the
       training files, sorted.
+    balanced: as many rows of each class in a training batch; an epoch is then
+      a number of rows, not every row once.
   """
 
   files: str = ""
@@ -71,6 +73,7 @@ class Labelled:
   length: int = 128
   validation_share: float = 0.1
   classes: Sequence[str] = ()
+  balanced: bool = False
   packs = False  # a row is one text, or one pair
 
   def prepare(
@@ -117,9 +120,12 @@ class Labelled:
     if self.task != "regression":
       facts |= {"classes": list(classes), "labels": counts}
     fixed = (batch_size, self.length, tokenizer.pad_id)
+    task = (
+      _labelled_tasks.balanced if self.balanced else (_labelled_tasks.training)
+    )
     return Prepared(
       tokenizer,
-      _labelled_tasks.training(train, *fixed),
+      task(train, *fixed),
       held_out and _labelled_tasks.evaluation(held_out, *fixed, "validation"),
       facts,
     )
@@ -176,6 +182,11 @@ class Labelled:
       raise errors.UserError(
         "data.validation_share should be at least 0 and below 1, found "
         f"{self.validation_share}."
+      )
+    if self.balanced and self.task != "classification":
+      raise errors.UserError(
+        f"data.balanced=True: a {self.task} has no classes of rows; set it to "
+        "False."
       )
     if self.task == "tagging" and self.pair != "":
       raise errors.UserError(
@@ -250,7 +261,9 @@ class Labelled:
         rows,
         tokenizer,
         self.length,
-        _score if scored else lambda row: _class_id(row, row.label, ids),
+        _labelled_rows.score
+        if scored
+        else lambda row: _class_id(row, row.label, ids),
         np.float32 if scored else np.int32,
       )
     if not data.rows:
@@ -280,19 +293,6 @@ def _class_id(row: Row, label: str, ids: Mapping[str, int]) -> int:
   if label not in ids:
     raise errors.unknown(f"{row.where} has an unknown label", label, ids)
   return ids[label]
-
-
-def _score(row: Row) -> float:
-  try:
-    score = float(row.label)
-  except ValueError:
-    score = float("nan")
-  if not np.isfinite(score):
-    raise errors.UserError(
-      f"{row.where}: the label of a regression should be a number, found "
-      f"'{row.label}'."
-    )
-  return score
 
 
 def _sorted(labels) -> tuple[str, ...]:

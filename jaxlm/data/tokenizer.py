@@ -139,6 +139,15 @@ class Tokenizer:
     starts = [span[0] for _, span in parts.pre_tokenize_str(word)]
     return any(unicodedata.category(word[i])[0] == "M" for i in starts if i)
 
+  def words(self, text: str) -> list[str]:
+    """The text normalised and cut into words, before the vocabulary is asked.
+
+    Of a vocabulary of words ("wordlevel") these are its pieces, and those that
+    it does not know.
+    """
+    cut = self._pipeline.pre_tokenizer.pre_tokenize_str(self.normalize(text))
+    return [word for word, _ in cut]
+
   def bracket(
     self, a: Sequence[int], b: Sequence[int] | None = None
   ) -> tuple[list[int], list[int]]:

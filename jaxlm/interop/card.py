@@ -48,7 +48,7 @@ def text(
     k: v for k, v in card.items() if isinstance(v, Mapping) and k != "config"
   }
   parts = [
-    _front(plan),
+    _front(plan, facts),
     f"# {facts['architecture']}, {_count(facts['parameters'])} parameters",
     _opening(plan, facts),
     "## Use",
@@ -68,8 +68,8 @@ def text(
   return "\n\n".join(parts) + "\n"
 
 
-def _front(plan) -> str:
-  lines = ["---", "library_name: transformers"]
+def _front(plan, facts) -> str:
+  lines = ["---", f"library_name: {facts.get('library', 'transformers')}"]
   tasks = [_TASKS[role] for role in plan.description["heads"] if role in _TASKS]
   lines += [f"pipeline_tag: {task}" for task in tasks[:1]]
   tags = dict.fromkeys(("jaxlm", plan.family.MODEL_TYPE))

@@ -119,8 +119,8 @@ class Checkpoint:
       self.shapes[name] = tuple(tensor.shape)
 
 
-def read_json(path) -> dict:
-  """A JSON object of a folder.
+def read_json(path, kind: type = dict):
+  """A JSON object of a folder, or a value of another kind.
 
   Raises:
     UserError: the file is missing or is not JSON.
@@ -141,8 +141,9 @@ def read_json(path) -> dict:
     found = json.loads(path.read_text(encoding="utf-8"))
   except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise UserError(f"'{path}' is not JSON: {error}.") from error
-  if not isinstance(found, dict):
-    raise UserError(f"'{path}' holds {type(found).__name__}, not an object.")
+  if not isinstance(found, kind):
+    wanted = "an object" if kind is dict else f"a {kind.__name__}"
+    raise UserError(f"'{path}' holds {type(found).__name__}, not {wanted}.")
   return found
 
 

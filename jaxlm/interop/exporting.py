@@ -14,7 +14,13 @@ import safetensors.numpy
 from jaxlm import files
 from jaxlm.errors import UserError
 from jaxlm.interop import card as card_lib
-from jaxlm.interop import comparing, families, layout, planning
+from jaxlm.interop import (
+  comparing,
+  families,
+  layout,
+  planning,
+  sentence_encoder,
+)
 from jaxlm.interop import description as description_lib
 from jaxlm.interop.checkpoint import read_json
 from jaxlm.interop.families import general
@@ -38,9 +44,10 @@ def export_folder(
   """Writes config.json, model.safetensors, the tokenizer and README.md.
 
   A model that a class of transformers computes goes to that class (BERT,
-  RoBERTa, GPT-2, ModernBERT); any other takes its PyTorch code with it. The
-  folder is then read again by jaxlm, and by transformers where that is
-  installed, and the outputs are compared on a fixed random batch.
+  RoBERTa, GPT-2, ModernBERT); any other takes its PyTorch code with it. One
+  with a head `embed` is a folder of sentence-transformers, too. The folder is
+  then read again by jaxlm, and by transformers where that is installed, and
+  the outputs are compared on a fixed random batch.
 
   Args:
     out: the folder; it must not exist, be empty, or be an unchanged export.
@@ -53,9 +60,10 @@ def export_folder(
     max_length: the longest input, where the positions set no limit.
 
   Returns:
-    Facts: `folder`, `architecture`, `model_type`, `why_own_code`, `caveat`
-    (what the class computes otherwise where rows are padded), `parameters`,
-    `files` (name -> sha256), `differences` (program -> output -> largest
+    Facts: `folder`, `library` (where it is sentence-transformers),
+    `architecture`, `model_type`, `why_own_code`, `caveat` (what the class
+    computes otherwise where rows are padded), `parameters`, `files` (name ->
+    sha256), `differences` (program -> output -> largest
     absolute difference) and `largest_difference`.
 
   Raises:
@@ -71,8 +79,18 @@ def export_folder(
     tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)
   )
   try:
-    _write(temporary, plan, tokenizer, max_length)
+    longest = _write(temporary, plan, tokenizer, max_length)
+    if tokenizer is not None:
+      sentence_encoder.write(
+        temporary,
+        model,
+        params,
+        last=planning.summary(model["kind"], tokenizer) == "last",
+        longest=longest,
+      )
     facts = {"folder": str(out), **_compared(temporary, plan, tokenizer)}
+    if (temporary / sentence_encoder.MODULES).is_file():
+      facts["library"] = "sentence-transformers"
     with files.replacing(temporary / "README.md") as file:
       file.write(card_lib.text(plan, facts, labels, card or {}))
     facts["files"] = _digests(temporary)
@@ -104,6 +122,7 @@ def _check_free(out):
 
 
 def _write(folder, plan, tokenizer, max_length):
+  """The model and its tokenizer; the longest input, or None."""
   longest = description_lib.longest(plan.description) or max_length
   config = dict(plan.config)
   if longest and plan.family in (general, families.modernbert):
@@ -120,6 +139,7 @@ def _write(folder, plan, tokenizer, max_length):
     for name in general.CODE:
       with files.replacing(folder / name) as file:
         file.write((code / name).read_text(encoding="utf-8"))
+  return longest
 
 
 def _name_inputs(folder, plan):

@@ -4,13 +4,14 @@ import pathlib
 import re
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxlm import errors
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.interop import description as description_lib
-from jaxlm.interop import families, layout, names, planning
+from jaxlm.interop import families, layout, names, planning, sentence_encoder
 from jaxlm.interop.checkpoint import Checkpoint, read_json
 from jaxlm.interop.families.base import Found, buffer
 from jaxlm.interop.settings import Settings
@@ -46,7 +47,9 @@ class Imported(NamedTuple):
 def import_folder(path, *, dtype=np.float32) -> Imported:
   """Reads a folder of `transformers`, or one that `export_folder` wrote.
 
-  Known model types: those of `families.STOCK`, and jaxlm (ours).
+  Known model types: those of `families.STOCK`, and jaxlm (ours). Where the
+  folder is one of sentence-transformers that pools as a head `embed` does, the
+  model has that head.
 
   Args:
     path: the folder, with config.json and model.safetensors (or shards).
@@ -68,8 +71,17 @@ def import_folder(path, *, dtype=np.float32) -> Imported:
     name for name in set(checkpoint.shapes) - used if not buffer(family, name)
   )
   params = layout.tree({k: v.astype(dtype) for k, v in arrays.items()}, spec)
+  if found_head := sentence_encoder.read(folder):
+    spec, params = _with_head(spec, params, *found_head, dtype)
   tokenizer = _tokenizer(folder, spec["vocab_size"])
   return Imported(spec, params, tokenizer, _labels(settings), tuple(ignored))
+
+
+def _with_head(spec, params, head, own, dtype):
+  """Spec and parameters of a model that embeds, too."""
+  own = jax.tree.map(lambda array: array.astype(dtype), own)
+  spec = {**spec, "heads": {**spec["heads"], "embed": head}}
+  return spec, {**params, **({"heads_embed": own} if own else {})}
 
 
 def _family(settings):

@@ -123,11 +123,25 @@ def norm_spec(spec) -> dict[str, Any]:
 
 
 def head_modules(spec, given) -> dict[str, nn.Module]:
-  """name -> head of a model; `given` by `surroundings`."""
+  """name -> head of a model; `given` by `surroundings`.
+
+  Raises:
+    UserError: also a head of other directions than the model has.
+  """
   given = {"norm": norm_spec(spec), **given}
   given["dropout"] = spec.get("dropout", 0.0)
   heads = spec.get("heads", {}).items()
-  return {name: head_parts.build(head, **given) for name, head in heads}
+  made = {name: head_parts.build(head, **given) for name, head in heads}
+  ways = getattr(models.entry(spec["kind"]).build, "directions", 1)
+  for name, head in made.items():
+    if getattr(head, "directions", ways) != ways:
+      raise errors.UserError(
+        f"config.model.heads.{name}.directions is {head.directions}, but a "
+        f"model of kind '{spec['kind']}' has {ways}: a head that mixes "
+        "directions, or splits one, would see what it is to predict. Set "
+        f"directions={ways}."
+      )
+  return made
 
 
 def towers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -1,6 +1,7 @@
 """Two causal models over one row, one of which reads it backwards (ELMo)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -36,6 +37,9 @@ class BidirectionalLM(nn.Module):
     heads: name -> head.
   """
 
+  # Whose states stand side by side in `hidden`.
+  directions: ClassVar[int] = 2
+
   embeddings: nn.Module
   forward: Encoder
   backward: Encoder
@@ -57,6 +61,8 @@ class BidirectionalLM(nn.Module):
     there, ctx = self.forward.encode(batch, **options)
     turned = {key: batch[key][:, ::-1] for key in _TURNED if key in batch}
     turned["positions"] = positions_of(ctx.segments[:, ::-1])
+    if ctx.vectors is not None:
+      turned["word_vectors"] = ctx.vectors[:, ::-1]
     back, _ = self.backward.encode(turned, **options)
     hidden = jnp.concatenate([there, back[:, ::-1]], axis=-1)
     outputs = {"hidden": hidden}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxlm.context import Context, positions_of
+from jaxlm.context import Context, positions_of, vectors_of
 from jaxlm.layers import primitives
 from jaxlm.layers.positions.base import Positions
 from jaxlm.models import models
@@ -86,6 +86,7 @@ class Encoder(nn.Module):
         positions=positions,
         memory=batch.get("memory"),
         memory_segments=batch.get("memory_segments"),
+        vectors=vectors_of(batch),
         train=train,
         capture=frozenset(capture),
         cache_length=cache_length,

@@ -53,6 +53,14 @@ class MaskDecodingEncoder(Encoder):
       query = self.stack.last(query, ctx, before)
     return query
 
+  @classmethod
+  def lengths(cls, spec: Mapping[str, Any], batch_spec) -> dict[str, Any]:
+    """How often the last layer runs, for FLOPs; see `jaxlm.recipe`."""
+    del batch_spec
+    decodes = [h["kind"] == "masked_lm" for h in spec["heads"].values()]
+    read = any(not masked for masked in decodes) or not decodes
+    return {"": dict(last=cls.steps * any(decodes) + read)}
+
   @staticmethod
   def exported(spec: Mapping[str, Any], params):
     """The spec and parameters of the encoder without its decoder.

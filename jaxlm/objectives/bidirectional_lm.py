@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from jaxlm import context
 from jaxlm.objectives import base, objectives
 from jaxlm.types import Outcome
 
@@ -30,23 +31,13 @@ class BidirectionalLM:
     logits = base.output(outputs, self.head)
     labels, weights = answers(batch)
     loss, metrics = base.token_terms(logits, labels, weights)
+    nats = base.cross_entropy(logits, labels) * weights
     for place, name in enumerate(("forward_loss", "backward_loss")):
-      own = weights[..., place]
-      found = base.cross_entropy(logits[..., place, :], labels[..., place])
-      metrics[name] = (jnp.sum(found * own), jnp.sum(own))
+      own = nats[..., place], weights[..., place]
+      metrics[name] = (jnp.sum(own[0]), jnp.sum(own[1]))
     return Outcome({"bidirectional_lm": loss}, metrics)
 
 
 def answers(batch):
-  """What each token is to predict: the next token and the one before.
-
-  Returns:
-    ids [batch, length, 2] int32 and weights [batch, length, 2] float32.
-  """
-  inputs = batch["inputs"]
-  segments = batch.get("segments", jnp.ones_like(inputs))
-  behind = lambda array: jnp.pad(array[:, :-1], ((0, 0), (1, 0)))
-  same = (segments > 0) & (behind(segments) == segments)
-  labels = jnp.stack([batch["targets"], behind(inputs)], axis=-1)
-  weights = [batch["weights"], same.astype(batch["weights"].dtype)]
-  return labels, jnp.stack(weights, axis=-1)
+  """ids and weights [batch, length, 2]; see `context.neighbours`."""
+  return context.neighbours(batch, directions=2)

@@ -49,6 +49,7 @@ _PLACES = {
   "sets": "variation",
   "stack": "stack",
   "tokenizer": "tokenizer",
+  "vectors": "vectors",
 }
 # Family -> where in a config its parts stand.
 SLOTS = {
@@ -66,6 +67,7 @@ SLOTS = {
   "schedule": "config.schedule",
   "data": "config.data",
   "tokenizer": "config.tokenizer",
+  "vectors": "config.data.vectors",
   "arrangement": "config.data.arrangement",
   "corruption": "config.data.corruption, config.data.evaluation_corruption",
   "order": "config.data.order",

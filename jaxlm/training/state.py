@@ -126,6 +126,9 @@ def create(
   if not params:
     return state
   state = state.replace(params=with_params(state.params, params))
+  if hasattr(model, "started"):  # keeps what it starts from
+    begin = jax.jit(model.started, out_shardings=shardings.extra)
+    state = state.replace(extra=begin(state.params, state.extra))
   # Some optimizers start from the parameters (averages, anchors).
   start = jax.jit(tx.init, out_shardings=shardings.opt_state)
   return state.replace(opt_state=start(state.params))

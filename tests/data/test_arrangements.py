@@ -9,6 +9,8 @@ from jaxlm.data.arrangements import Frame, Pieces, arrangements, fill, pairs
 from jaxlm.errors import UserError
 from tests.data import fakes
 
+NEXT, RANDOM = 0, 1  # labels of BERT's pairs
+
 
 @pytest.fixture
 def numbers():
@@ -195,14 +197,14 @@ class Script:
 def test_pairs_by_hand():
   # Document 0: sentences of 3, 2, 4 tokens; document 1: 2, 5.
   pieces, _ = corpus([3, 2, 4, 2, 5], [3, 2])
-  builder = pairs.Builder(pieces, capacity=8, short_seq_prob=0.1)
+  builder = pairs.Builder(pieces, 8, 0.1, ("next", "random"))
   script = Script(
     0.5,  # not short: the target is 8, so the chunk is 3 + 2 + 4
     1,  # A is the first sentence
     0.9,  # B is the rest, 6 tokens: 9 in all, one too many
     0.2,  # cut at the front of B, the longer
   )
-  assert builder.of_document(0, script) == [(0, 3, 4, 5, pairs.NEXT)]
+  assert builder.of_document(0, script) == [(0, 3, 4, 5, NEXT)]
   assert not script.lines
   script = Script(
     0.05,  # short ...
@@ -217,8 +219,8 @@ def test_pairs_by_hand():
     0.7,
   )
   assert builder.of_document(0, script) == [
-    (0, 3, 11, 5, pairs.RANDOM),
-    (3, 2, 5, 4, pairs.NEXT),
+    (0, 3, 11, 5, RANDOM),
+    (3, 2, 5, 4, NEXT),
   ]
   assert not script.lines
 
@@ -284,7 +286,7 @@ def test_pairs_packed(numbers):
       a = tokens[whole & (types == 0)][1:-1]
       b = tokens[whole & (types == 1)][:-1]
       assert (tokens[whole] == SEP).sum() == 2 and tokens[whole][-1] == SEP
-      if label == pairs.NEXT:
+      if label == NEXT:
         assert document[b[0] - 5] == document[a[-1] - 5] and b[0] > a[-1]
       else:
         assert document[b[0] - 5] != document[a[0] - 5]

@@ -493,3 +493,26 @@ def test_sts_b_and_ud_tagging(shared, tmp_path):
     for line in plain.read_text("utf-8").split("\n")
   )
   assert sum(tags.facts["labels"].values()) == words
+
+
+def test_balanced_batches_hold_every_class(tokenizer, tmp_path):
+  rows = ["sentence\tlabel"]
+  for i in range(22):  # told apart by their lengths
+    rows.append(f"{'film ' * (i % 10 + 1)}\t{'abc'[min(i // 10, 2)]}")
+  files = _write(tmp_path / "a.tsv", "\n".join(rows))
+  fields = dict(files=files, batch_size=7, balanced=True)
+  task = _prepare(tokenizer, tmp_path, **fields)[0].train
+  seen = []
+  for step in range(5):
+    batch = task.batch_at(0, step)
+    labels = batch["labels"][:, 0]
+    np.testing.assert_array_equal(np.bincount(labels), [3, 2, 2])
+    seen += [tuple(row) for row in batch["inputs"][labels == 1]]
+  assert len(set(seen)) == 10  # each of the class once in its own epoch
+  task = _prepare(tokenizer, tmp_path, **fields | dict(batch_size=8))[0].train
+  halves = [task.batch_at(3, 4, (i, 2)) for i in range(2)]
+  for key, value in task.batch_at(3, 4).items():
+    both = np.concatenate([half[key] for half in halves])
+    np.testing.assert_array_equal(both, value)
+  with pytest.raises(UserError, match="a regression has no classes of rows"):
+    _prepare(tokenizer, tmp_path, **fields | dict(task="regression"))

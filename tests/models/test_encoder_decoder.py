@@ -92,10 +92,9 @@ def test_without_targets_the_decoder_reads_the_source():
   model, params, batch = built("bart")
   source = {k: batch[k] for k in ("inputs", "segments", "positions")}
   both = {**source, **{f"decoder_{k}": v for k, v in source.items()}}
-  np.testing.assert_allclose(
-    jax.jit(model.apply)(params, source)["hidden"],
-    jax.jit(model.apply)(params, both)["hidden"],
-    atol=2e-5,
+  # Operation by operation: XLA may fuse two programs in different ways.
+  np.testing.assert_array_equal(
+    model.apply(params, source)["hidden"], model.apply(params, both)["hidden"]
   )
 
 

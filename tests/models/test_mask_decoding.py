@@ -103,10 +103,10 @@ def test_what_is_exported_is_the_encoder():
   assert (made["kind"], list(made["heads"])) == ("encoder", ["tag"])
   assert "heads_masked_lm" not in params and "heads_tag" in params
   other = assembly.build(made, vocab_size=tiny.VOCAB)
-  np.testing.assert_allclose(
-    outputs(other, {"params": params})["tag"],
-    outputs(model, variables)["tag"],
-    atol=2e-5,
+  # Operation by operation: XLA may fuse two programs in different ways.
+  np.testing.assert_array_equal(
+    other.apply({"params": params}, tiny.batch())["tag"],
+    model.apply(variables, tiny.batch())["tag"],
   )
 
 

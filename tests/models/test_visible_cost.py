@@ -74,3 +74,22 @@ def test_data_that_do_not_say_what_is_visible_are_refused():
   recipe.check_features(objective, model, task("visible_masking"))
   with pytest.raises(UserError, match="corruption.kind='visible_masking'"):
     recipe.check_features(objective, model, task())
+
+
+def test_a_mask_decoder_costs_another_pass_of_the_last_layer():
+  """Keys and values are made once, and `hidden` by a third where it is read."""
+  made = tiny.config_model("deberta")
+  made["heads"] = dict(masked_lm=made["heads"]["masked_lm"])
+  data = task("masking")
+  plain = flops(made | dict(kind="encoder"), data)
+  again = flops(made, data) - plain
+  width = made["width"]
+  matrices = (
+    2 * width**2 + 2 * width * made["layers"]["last"]["feedforward"]["hidden"]
+  )
+  each = 6 * matrices * LENGTH + 12 * width * LENGTH**2
+  assert 1.0 < again / (ROWS * each) < 1.05  # biases and norms beside
+  heads = made["heads"] | dict(tag=dict(kind="tag", classes=3))
+  both = flops(made | dict(heads=heads), data)
+  alone = flops(made | dict(kind="encoder", heads=heads), data)
+  assert both - alone == 2 * again

@@ -67,9 +67,16 @@ READS = {
 APART = {
   "attention_distillation": "models/test_conversion.py",
   "bidirectional_lm": "models/test_bidirectional_lm.py",
+  "continuous_cosine": "objectives/test_continuous.py",
+  "continuous_l2": "objectives/test_continuous.py",
+  "continuous_margin": "objectives/test_continuous.py",
+  "continuous_vmf": "objectives/test_continuous.py",
   "e2s2": "objectives/test_e2s2.py",
   "masked_lm_span_boundary": "layers/test_span_boundary.py",
   "replaced_token_detection": "objectives/test_replaced_token_detection.py",
+  "simcse": "objectives/test_simcse.py",
+  "tacl": "objectives/test_tacl.py",
+  "supervised_contrastive": "objectives/test_supervised_contrastive.py",
 }
 SOFTMAX = pytest.mark.parametrize("kind", READS)
 EVERY = pytest.mark.parametrize(

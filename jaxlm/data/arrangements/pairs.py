@@ -21,7 +21,6 @@ from jaxlm.data.arrangements import _plan, arrangements
 from jaxlm.errors import UserError, unknown
 
 RELATIONS = ("next", "previous", "random")
-NEXT, RANDOM = 0, 1  # of BERT
 _TRIES = 10  # to find another document
 
 
@@ -108,9 +107,7 @@ class Builder:
     short_seq_prob, relations: see `Pairs`.
   """
 
-  def __init__(
-    self, pieces, capacity, short_seq_prob, relations=("next", "random")
-  ):
+  def __init__(self, pieces, capacity, short_seq_prob, relations):
     self._lengths = pieces.lengths.tolist()
     self._starts = pieces.starts.tolist()
     self._documents = pieces.documents.tolist()

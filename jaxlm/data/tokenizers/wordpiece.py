@@ -47,22 +47,7 @@ class WordPiece(_training.Trained):
 
   def _fit(self, lines):
     made = library.Tokenizer(models.WordPiece(unk_token=self.specials["unk"]))
-    made.normalizer = normalizers.Sequence(
-      [
-        *_normalizing.cleaning(),
-        *_normalizing.zero_width_spaces(),
-        *_normalizing.unicode_form(
-          self.normalization, self.lowercase, self.strip_accents
-        ),
-      ]
-    )
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-      [
-        pre_tokenizers.WhitespaceSplit(),
-        pre_tokenizers.Punctuation("isolated"),
-        *_ideographs_apart(lines),
-      ]
-    )
+    split_words(made, self, lines)
     letters = self._letters(made.normalizer, lines)
     trainer = trainers.WordPieceTrainer(
       vocab_size=self.vocab_size,
@@ -105,6 +90,32 @@ class WordPiece(_training.Trained):
     made.add_special_tokens(_training.special_tokens(self.specials))
     _training.bracket(made, self.template, self.specials)
     return made
+
+
+def split_words(made: library.Tokenizer, fields, lines) -> None:
+  """Gives a pipeline what cuts text into words; pieces come afterwards.
+
+  Args:
+    made: the pipeline.
+    fields: a `_training.Trained`, for its Unicode form and case.
+    lines: the text, of which it matters whether it has ideographs.
+  """
+  made.normalizer = normalizers.Sequence(
+    [
+      *_normalizing.cleaning(),
+      *_normalizing.zero_width_spaces(),
+      *_normalizing.unicode_form(
+        fields.normalization, fields.lowercase, fields.strip_accents
+      ),
+    ]
+  )
+  made.pre_tokenizer = pre_tokenizers.Sequence(
+    [
+      pre_tokenizers.WhitespaceSplit(),
+      pre_tokenizers.Punctuation("isolated"),
+      *_ideographs_apart(lines),
+    ]
+  )
 
 
 def _ideographs_apart(lines) -> list:

@@ -8,10 +8,40 @@ import jax.numpy as jnp
 from jaxlm import errors
 
 
-class Spelled(nn.Module):
-  """Rows made of the texts of tokens, which subclasses' `rows` compute.
+class Tableless(nn.Module):
+  """Embeddings without a table of tokens that an output could be tied to.
 
-  There is no table of tokens to tie an output to.
+  Attributes:
+    vocab_size: tokens of the vocabulary.
+    width: width of the model.
+  """
+
+  keeps_table: ClassVar[bool] = False
+
+  vocab_size: int
+  width: int
+
+  @property
+  def features(self) -> int:
+    """Columns that `attend` compares with: there are none."""
+    return 0
+
+  def attend(self, x):
+    """x [..., 0] -> logits of nothing, zeros [..., vocab_size].
+
+    Raises:
+      UserError: x has columns, which a table would have to be tied to.
+    """
+    if x.shape[-1]:
+      raise errors.UserError(
+        f"{type(self).__name__} has no table that an output could be tied to: "
+        "take a head with a table of its own."
+      )
+    return jnp.zeros((*x.shape[:-1], self.vocab_size), jnp.float32)
+
+
+class Spelled(Tableless):
+  """Rows made of the texts of tokens, which subclasses' `rows` compute.
 
   Attributes:
     vocab_size: tokens of the vocabulary.
@@ -20,16 +50,7 @@ class Spelled(nn.Module):
       the tokenizer; a token beyond it is spelled as its id.
   """
 
-  keeps_table: ClassVar[bool] = False
-
-  vocab_size: int
-  width: int
   vocabulary: tuple[str, ...] = ()
-
-  @property
-  def features(self) -> int:
-    """Columns that `attend` compares with: there are none."""
-    return 0
 
   def lookup(self, tokens, types=None, ctx=None):
     """tokens [batch, length] -> [batch, length, looked_up].
@@ -48,16 +69,3 @@ class Spelled(nn.Module):
     if tokens.size > self.vocab_size:
       return self.rows(jnp.arange(self.vocab_size))[tokens]
     return self.rows(tokens.reshape(-1)).reshape(*tokens.shape, -1)
-
-  def attend(self, x):
-    """x [..., 0] -> logits of nothing, zeros [..., vocab_size].
-
-    Raises:
-      UserError: x has columns, which a table would have to be tied to.
-    """
-    if x.shape[-1]:
-      raise errors.UserError(
-        f"{type(self).__name__} has no table that an output could be tied to: "
-        "take a head with a table of its own."
-      )
-    return jnp.zeros((*x.shape[:-1], self.vocab_size), jnp.float32)

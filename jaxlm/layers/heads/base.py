@@ -1,7 +1,9 @@
 """What heads share: reading hidden states at given places, and pooling."""
 
+import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.norms import norms
 
@@ -32,18 +34,59 @@ def own_logits(head, states, vocab_size: int):
   Returns:
     float32 logits [..., vocab_size].
   """
-  table = head.param(
-    "table",
+  table = own_rows(head, "table", vocab_size, states.shape[-1])
+  return scores(head, states, table)
+
+
+def own_rows(head, name: str, rows: int, width: int):
+  """A table [rows, width] of the head's own, called inside the head."""
+  return head.param(
+    name,
     primitives.partitioned(head.initializer.rows(), ("vocab", "embed")),
-    (vocab_size, states.shape[-1]),
+    (rows, width),
     head.param_dtype,
   )
+
+
+def own_bias(head, name: str, rows: int):
+  """A bias [rows] of such a table, or 0 where `output_bias` is off."""
+  if not head.output_bias:
+    return jnp.zeros((rows,), jnp.float32)
+  bias = primitives.partitioned(nn.initializers.zeros, ("vocab",))
+  return head.param(name, bias, (rows,), head.param_dtype)
+
+
+def scores(head, states, table):
+  """states [..., width] T^T, in the head's dtype, to float32 [..., rows]."""
   return jnp.einsum(
     "...d,vd->...v",
     states.astype(head.dtype),
     table.astype(head.dtype),
     preferred_element_type=jnp.promote_types(head.dtype, jnp.float32),
   )
+
+
+def by_direction(hidden, directions: int):
+  """hidden [batch, length, features] as states of each direction.
+
+  Args:
+    hidden: of any model; of a `bidirectional_lm` model for 2 directions.
+    directions: 1, or 2: forward and backward states side by side.
+
+  Returns:
+    [batch, length, features], or [batch, length, 2, features / 2].
+
+  Raises:
+    UserError: another number of directions.
+  """
+  if directions not in (1, 2):
+    raise errors.UserError(
+      f"config.model.heads.NAME.directions is {directions}: it is 1 (the next "
+      "token) or 2 (a bidirectional_lm model, both neighbours)."
+    )
+  if directions == 1:
+    return hidden
+  return hidden.reshape(*hidden.shape[:-1], 2, -1)
 
 
 def pooled(head, x):

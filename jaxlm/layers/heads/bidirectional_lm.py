@@ -20,7 +20,7 @@ def directions(hidden):
   Returns:
     [batch, length, 2, width]: forward, backward.
   """
-  return hidden.reshape(*hidden.shape[:-1], 2, -1)
+  return base.by_direction(hidden, 2)
 
 
 @heads.register(

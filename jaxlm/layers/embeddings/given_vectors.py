@@ -1,0 +1,81 @@
+"""Frozen vectors of words, which the batch brings (ELMo-C)."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm import errors
+from jaxlm.layers import primitives
+from jaxlm.layers.embeddings import embeddings
+from jaxlm.layers.embeddings._spelled import Tableless
+from jaxlm.layers.norms import norms
+from jaxlm.layers.primitives import Initializer
+
+
+@embeddings.register(
+  "given_vectors",
+  paper="Li et al., TACL 2019, ELMo-C",
+  example={
+    "vocab_size": 64,
+    "width": 32,
+    "vector_width": 32,
+    "norm": {"kind": "layer_norm"},
+  },
+)
+class GivenVectors(Tableless):
+  """norm(W v + b), v the vector that the batch has for the word.
+
+  Nothing of the vocabulary is learned or held by the model, which thus may
+  read any word that a vector is known of. `config.data.kind='word_vectors'`
+  gives them.
+
+  Attributes:
+    vector_width: of v; the data tell it where the config does not.
+    norm: spec of the norm behind W, or None.
+  """
+
+  vector_width: int = 300
+  norm: dict | None = None
+  initializer: Initializer = Initializer()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @property
+  def looked_up(self) -> int:
+    """Width of what `lookup` returns."""
+    return self.vector_width
+
+  def setup(self):
+    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    self.projection = primitives.dense(
+      self.width, ("embed", "mlp"), init=self.initializer.kernel(), **types
+    )
+    if self.norm:
+      self.projected_norm = norms.build(self.norm, **types)
+
+  def lookup(self, tokens, types=None, ctx=None):
+    """tokens [batch, length] -> [batch, length, looked_up].
+
+    Raises:
+      UserError: a batch without vectors, or with those of another width.
+    """
+    del types
+    found = None if ctx is None else ctx.vectors
+    if found is None and self.is_initializing():  # for shapes alone
+      found = jnp.zeros((*tokens.shape, self.vector_width))
+    if found is None:
+      raise errors.UserError(
+        "embedding 'given_vectors' reads word_vectors, which the data do not "
+        "give: set config.data.kind='word_vectors'."
+      )
+    if found.shape[-1] != self.vector_width:
+      raise errors.UserError(
+        "config.model.embeddings.vector_width is "
+        f"{self.vector_width}, but the data's vectors have {found.shape[-1]} "
+        "numbers: set it so, or leave it out."
+      )
+    return jax.lax.stop_gradient(found).astype(self.dtype)
+
+  def project(self, x):
+    """[..., vector_width] -> [..., width]."""
+    x = self.projection(x)
+    return self.projected_norm(x) if self.norm else x

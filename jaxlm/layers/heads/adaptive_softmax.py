@@ -1,0 +1,206 @@
+"""Adaptive softmax: frequent tokens first, rare ones in cheap tails.
+
+Grave et al., arXiv:1609.04309, as `torch.nn.AdaptiveLogSoftmaxWithLoss` has it.
+ELMO-C's code (uclanlp/ELMO-C) has biases and a first tail as wide as the
+states: `output_bias=True, first_power=0`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlm import context, errors
+from jaxlm.layers import primitives
+from jaxlm.layers.heads import base, heads
+from jaxlm.layers.primitives import Initializer
+from jaxlm.types import Losses
+
+
+@heads.register(
+  "adaptive_softmax",
+  paper="arXiv:1609.04309",
+  example={"cutoffs": (16, 40), "divisor": 2.0},
+)
+class AdaptiveSoftmaxHead(nn.Module):
+  """log p of frequent tokens, or of a tail and of a token inside it.
+
+  The head scores the first cutoffs[0] ids and one entry a tail; tail i, the
+  ids from cutoffs[i] to the next cutoff, has states narrowed by
+  divisor^(i + first_power). Ids must fall in frequency (tokenizer 'word').
+
+  In training, tails see the targets that they hold, in passes of a static
+  number of places, `capacity` of all: a pass without targets is skipped, so
+  any batch is exact, and common ones cost little.
+
+  Attributes:
+    cutoffs: ids at which tails begin, rising.
+    divisor: by which tails are narrower than what comes before.
+    first_power: of the divisor, for the first tail.
+    capacity: share of all places that one pass of a tail holds.
+    directions: 2 for both neighbours in a `bidirectional_lm` model.
+    output_bias: a learned bias for each entry.
+  """
+
+  cutoffs: Sequence[int] = (2_000, 10_000)
+  divisor: float = 4.0
+  first_power: int = 1
+  capacity: float = 0.125
+  directions: int = 1
+  output_bias: bool = False
+  initializer: Initializer = Initializer()
+  dtype: jnp.dtype = jnp.float32
+  param_dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, hidden, batch, embeddings, ctx):
+    """Returns float32 log p [batch, length, (2,) vocab], or `Losses`.
+
+    Raises:
+      UserError: cutoffs that do not rise within the vocabulary.
+    """
+    states = base.by_direction(hidden, self.directions)
+    borders = edges(self.cutoffs, embeddings.vocab_size)
+    head, tails = self._weights(states.shape[-1], borders)
+    first = base.scores(self, states, head[0]) + _as(head[1], states)
+    first = jax.nn.log_softmax(first, axis=-1)
+    if not (ctx.train and "targets" in batch):
+      return self._whole(first, states, tails, borders)
+    labels, weights = context.neighbours(batch, self.directions)
+    labels = jnp.where(weights > 0, labels, 0)
+    nats = self._losses(
+      first.reshape(-1, first.shape[-1]),
+      states.reshape(-1, states.shape[-1]),
+      labels.reshape(-1),
+      tails,
+      borders,
+    )
+    return Losses(nats.reshape(labels.shape))
+
+  def _weights(self, width, borders):
+    """(table, bias) of the head; (narrowing, table, bias) of each tail."""
+    rows = borders[0] + len(borders) - 1
+    head = base.own_rows(self, "head_table", rows, width)
+    tails = []
+    for index, (low, high) in enumerate(zip(borders, borders[1:])):
+      narrow = tail_width(width, self.divisor, index + self.first_power)
+      kernel = self.param(
+        f"tail_{index}_kernel",
+        primitives.partitioned(self.initializer.kernel(), ("embed", "mlp")),
+        (width, narrow),
+        self.param_dtype,
+      )
+      table = base.own_rows(self, f"tail_{index}_table", high - low, narrow)
+      bias = base.own_bias(self, f"tail_{index}_bias", high - low)
+      tails.append((kernel, table, bias))
+    return (head, base.own_bias(self, "head_bias", rows)), tails
+
+  def _whole(self, first, states, tails, borders):
+    """log p of every token."""
+    parts = [first[..., : borders[0]]]
+    for index, tail in enumerate(tails):
+      inside = jax.nn.log_softmax(self._scores(states, *tail), axis=-1)
+      parts.append(first[..., borders[0] + index, None] + inside)
+    return jnp.concatenate(parts, axis=-1)
+
+  def _losses(self, first, states, labels, tails, borders):
+    """-log p of labels [n], from states [n, width]."""
+    entry = labels
+    for index, low in enumerate(borders[:-1]):
+      entry = jnp.where(labels >= low, borders[0] + index, entry)
+    nats = -jnp.take_along_axis(first, entry[:, None], axis=-1)[:, 0]
+    for tail, low, high in zip(tails, borders, borders[1:]):
+      inside = (labels >= low) & (labels < high)
+
+      def cost(states, labels, tail=tail, low=low, high=high):
+        logits = self._scores(states, *tail)
+        local = jnp.clip(labels - low, 0, high - low - 1)[:, None]
+        chosen = jnp.take_along_axis(logits, local, axis=-1)[:, 0]
+        return jax.nn.logsumexp(logits, axis=-1) - chosen
+
+      nats += of_some(cost, inside, states, labels, share=self.capacity)
+    return nats
+
+  def _scores(self, states, kernel, table, bias):
+    narrow = states.astype(self.dtype) @ kernel.astype(self.dtype)
+    return base.scores(self, narrow, table) + _as(bias, states)
+
+  @staticmethod
+  def met(head, sizes, vocab: int) -> float:
+    """Weights of `sizes` (path -> number) that a place meets in training.
+
+    One pass of each tail is counted.
+    """
+    del vocab
+    share = head.get("capacity", AdaptiveSoftmaxHead.capacity)
+    part = lambda path: 1.0 if path.startswith("head_") else share
+    met = sum(part(path) * n for path, n in sizes.items())
+    return head.get("directions", 1) * met
+
+
+def edges(cutoffs: Sequence[int], vocab: int) -> tuple[int, ...]:
+  """Where tails begin, and the end of the vocabulary.
+
+  Raises:
+    UserError: they do not rise, or pass the vocabulary.
+  """
+  found = (*cutoffs, vocab)
+  if not cutoffs or any(a >= b for a, b in zip((0, *found), found)):
+    raise errors.UserError(
+      f"head 'adaptive_softmax' has cutoffs={tuple(cutoffs)}; they are ids "
+      f"that rise from 1 to below the vocabulary's {vocab} tokens, such as "
+      f"({max(vocab // 20, 1)}, {max(vocab // 5, 2)})."
+    )
+  return found
+
+
+def tail_width(width: int, divisor: float, power: int) -> int:
+  """Columns of a tail; at least one."""
+  return max(1, int(width // divisor**power))
+
+
+def of_some(cost, chosen, states, labels, *, share: float):
+  """`cost` of the chosen places, 0 of the others.
+
+  Args:
+    cost: (states [k, width], labels [k]) -> float32 [k].
+    chosen: bool [n].
+    states: [n, width].
+    labels: int32 [n].
+    share: of n, that one pass holds. As many passes run as are needed; their
+      intermediates are computed again in the backward pass, for one at a time
+      to be in memory.
+
+  Returns:
+    float32 [n].
+  """
+  count = chosen.shape[0]
+  rows = min(max(1, math.ceil(share * count)), count)
+  passes = -(-count // rows)
+  order = jnp.argsort(~chosen, stable=True)  # chosen ones first
+  order = jnp.pad(order, (0, passes * rows - count), constant_values=count)
+  number = jnp.sum(chosen)
+  wide = jnp.promote_types(states.dtype, jnp.float32)
+
+  @jax.checkpoint
+  def run(places):
+    take = lambda x: x.at[places].get(mode="fill", fill_value=0)
+    return cost(take(states), take(labels)).astype(wide)
+
+  def one(_, part):
+    start, places = part
+    skip = lambda places: jnp.zeros(places.shape, wide)
+    found = jax.lax.cond(start < number, run, skip, places)
+    real = start + jnp.arange(rows) < number
+    return None, jnp.where(real, found, 0.0)
+
+  starts = rows * jnp.arange(passes)
+  _, found = jax.lax.scan(one, None, (starts, order.reshape(passes, rows)))
+  return jnp.zeros((count,), wide).at[order].set(found.reshape(-1), mode="drop")
+
+
+def _as(bias, states):
+  """A bias that is added to scores of states [..., width]."""
+  return bias.astype(jnp.float32).reshape((1,) * (states.ndim - 1) + (-1,))
