@@ -5,9 +5,11 @@
 
 Own vocabularies are trained on samples of `--train`, one a seed, and measured
 on `--test`: tokens a word (fertility), the share of tokens that are unknown,
-and the share of combining marks that stay. Published ones are whatever
-`Tokenizer.load` reads below `--published`. What a vocabulary would destroy
-is told as jaxlm tells it before training.
+the share of combining marks that stay, and of sentences that come back from
+their ids as normalised. `bert_uncased` and `gpt2_split` are trained alike, but
+normalise and cut as those models do. Published ones are whatever
+`Tokenizer.load` reads below `--published`. The last column is what jaxlm says
+before it trains on such text.
 """
 
 import argparse
@@ -15,19 +17,63 @@ import pathlib
 import re
 import statistics
 
+import tokenizers as library
+from tokenizers import (
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  trainers,
+)
+
 from jaxlm import errors
 from jaxlm.data import sources, tokenizers
 from jaxlm.data.tokenizer import Tokenizer
-from jaxlm.data.tokenizers import _fitting, reporting
+from jaxlm.data.tokenizers import (
+  _fitting,
+  _sampling,
+  _training,
+  reporting,
+)
 
+CARELESS = ("bert_uncased", "gpt2_split")
 _FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def own(kind: str, size: int, lines, seed: int, share: float) -> Tokenizer:
   """A vocabulary trained on a sample of lines."""
   most = int(share * len(lines))
+  if kind in CARELESS:
+    some, _ = _sampling.sample(lines, seed, most, 10**9)
+    return careless(kind, size, some)
   spec = dict(kind=kind, vocab_size=size, sample_lines=most)
   return tokenizers.train(spec, lines, seed)
+
+
+def careless(kind: str, size: int, lines) -> Tokenizer:
+  """Trained on the lines with what BERT or GPT-2 do to them first."""
+  template = dict(bert_uncased="bert", gpt2_split="gpt2")[kind]
+  specials = _training.SPECIALS[template]
+  most = dict(
+    vocab_size=size,
+    special_tokens=_training.special_tokens(specials),
+    show_progress=False,
+  )
+  if kind == "gpt2_split":
+    made = library.Tokenizer(models.BPE())
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(initial_alphabet=letters, **most)
+  else:
+    made = library.Tokenizer(models.WordPiece(unk_token=specials["unk"]))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.decoder = decoders.WordPiece(cleanup=False)
+    trainer = trainers.WordPieceTrainer(**most)
+  made.train_from_iterator(lines, trainer, length=len(lines))
+  return Tokenizer(made.to_str(), specials)
 
 
 def measured(tokenizer: Tokenizer, lines) -> dict[str, float]:
@@ -94,7 +140,7 @@ def main(argv=None) -> None:
   parser.add_argument("--published", default="", help="a folder")
   parser.add_argument(
     "--kinds",
-    default="wordpiece,byte_bpe,unigram",
+    default=",".join(["wordpiece", "byte_bpe", "unigram", *CARELESS]),
     help="of one's own vocabularies",
   )
   parser.add_argument("--sizes", default="2000,8000")
