@@ -34,6 +34,8 @@ from jaxlm.data import datasets, tokenizers
 from jaxlm.evaluation import minimal_pairs
 from jaxlm.training import evaluate as evaluation
 
+ORDERS = ["adjacent", "shuffled"]  # beside together
+
 
 def config_of(order: str, share: float, seed: int, args) -> dict:
   """The config of one run."""
@@ -141,7 +143,7 @@ class Contender:
 def wanted(args) -> list[tuple[str, float]]:
   """(order, share) of all conditions: shares together, orders at one share."""
   shares = [("together", share) for share in args.shares]
-  return shares + [(order, args.at) for order in ("adjacent", "shuffled")]
+  return shares + [(order, args.at) for order in args.orders]
 
 
 def cell(runs, stop: str, what: str, scale: float = 1.0) -> str:
@@ -203,6 +205,9 @@ def arguments(argv):
   parser.add_argument("--most", type=int, default=20, help="of a paradigm")
   parser.add_argument(
     "--shares", type=numbers, default=[0, 0.2, 0.4, 0.6, 0.8, 1]
+  )
+  parser.add_argument(
+    "--orders", type=lambda text: text.split(","), default=ORDERS
   )
   parser.add_argument("--at", type=float, default=0.4, help="share of orders")
   parser.add_argument("--words", type=int, default=40_000)
