@@ -1,6 +1,7 @@
 """Tokens/s of tokenizing, preparing and feeding; beside Hugging Face's way.
 
   python benchmarks/data.py                     # jaxlm alone
+  python benchmarks/data.py --pipelines         # feeding, of every config
   python benchmarks/data.py --hf_python=.venv-hf/bin/python
 
 The second line also runs `datasets` with DataCollatorForLanguageModeling on
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 
+from benchmarks import _pipelines
 from jaxlm.data import cache, packed, sources, tasks, tokenizers
 from jaxlm.data.corruption import corruptions
 from jaxlm.demo import corpus
@@ -33,6 +35,8 @@ def main():
   args = arguments()
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
+    if args.pipelines:
+      return pipelines(folder, args)
     spec = inputs(folder, args)
     ours = jaxlm(folder, spec)
     theirs = hugging_face(folder, spec, args.hf_python)
@@ -51,6 +55,32 @@ def main():
     )
 
 
+def pipelines(folder, args):
+  """Prints tokens a second of a core for the data of every config."""
+  text = folder / "text.txt"
+  documents = (r["text"].replace(". ", ".\n") for r in corpus.collect())
+  lines = ("\n".join(filter(str.strip, d.split("\n"))) for d in documents)
+  text.write_text("\n\n".join(lines))
+  found = _pipelines.feeds(folder, text, args)
+  print(machine(None))
+  print(
+    f"length {args.length}, batch {args.batch_size}, {args.steps} batches, "
+    f"{args.repeats} repetitions; thousands of real tokens a second of CPU time"
+  )
+  print("| data of | tokens/s |\n|---|---|")
+  order = sorted(found, key=lambda name: statistics.median(found[name]))
+  for name in order:
+    print(f"| {name} | {spread(found[name])} |")
+  slowest = statistics.median(found[order[0]])
+  print(
+    f"A model of {args.parameters:,} parameters at {args.mfu:.0%} of "
+    f"{args.peak / 1e12:,.0f} TFLOP/s takes "
+    f"{args.peak * args.mfu / 6 / args.parameters:,.0f} tokens/s: "
+    f"{args.peak * args.mfu / 6 / args.parameters / slowest:.2f} cores of the "
+    "slowest."
+  )
+
+
 def arguments():
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -64,13 +94,19 @@ def arguments():
   parser.add_argument(
     "--hf_python", default=sys.executable, help="a Python with datasets"
   )
+  parser.add_argument("--pipelines", action="store_true")
+  parser.add_argument("--parameters", type=int, default=110_000_000)
+  parser.add_argument("--peak", type=float, default=989e12, help="an H200's")
+  parser.add_argument("--mfu", type=float, default=0.5)
   parser.add_argument(
     "--consumed",
     type=float,
     default=0,
     help="tokens/s of a training step (train_step.py), to compare with",
   )
-  return parser.parse_args()
+  args = parser.parse_args()
+  args.turns = range(args.repeats)
+  return args
 
 
 def inputs(folder, args):

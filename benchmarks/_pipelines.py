@@ -1,0 +1,68 @@
+"""Feeding of every shipped config's data: tokens a second of one core."""
+
+import importlib
+import json
+import pathlib
+import time
+
+from jaxlm import configuration
+from jaxlm.data import datasets
+
+# Kinds of data that are made of plain text.
+TEXT = ("packed", "mixture", "noted", "variation_sets", "word_vectors")
+
+
+def reading(data: dict, text) -> dict:
+  """`config.data`, or each of its sources, with a file to read and hold out."""
+  if "sources" in data:
+    sources = data["sources"].items()
+    return data | {"sources": {k: reading(v, text) for k, v in sources}}
+  if "share" in data:  # few lines of stories are as short as utterances
+    data = data | dict(share=0.05)
+  return data | dict(files=str(text), validation_share=0.1)
+
+
+def feeds(folder: pathlib.Path, text, args) -> dict[str, list[float]]:
+  """{configs: [tokens a second of CPU time, one a repetition]}.
+
+  Configs with the same data are one pipeline. Vocabularies and caches are
+  made before the clock runs.
+  """
+  found = {}
+  for name, config in _pipelines(args).items():
+    made = datasets.build(reading(config["data"], text)).prepare(
+      tokenizer=config["tokenizer"],
+      workdir=folder / name.split(",")[0],
+      batch_size=args.batch_size,
+      seed=0,
+      report=lambda line: None,
+    )
+    found[name] = [fed(made.train, turn, args.steps) for turn in args.turns]
+  return found
+
+
+def fed(task, seed: int, steps: int) -> float:
+  """Real tokens a second of CPU time, of all threads together."""
+  task.batch_at(seed, 0)
+  tokens, started = 0, time.process_time()
+  for step in range(1, steps + 1):
+    batch = task.batch_at(seed, step)
+    for key in ("segments", "decoder_segments"):
+      tokens += int((batch[key] > 0).sum()) if key in batch else 0
+  return tokens / (time.process_time() - started)
+
+
+def _pipelines(args) -> dict[str, dict]:
+  """Names of configs with the same data -> the config of the first."""
+  same: dict[str, list] = {}
+  for path in sorted(configuration.SHIPPED.glob("*.py")):
+    module = importlib.import_module(f"configs.{path.stem}")
+    if "tiny" not in getattr(module, "SIZES", {}):
+      continue
+    config = configuration.complete(configuration.load(f"{path.stem}:tiny"))
+    if config["data"]["kind"] in TEXT:
+      config["data"]["length"] = args.length
+      config["tokenizer"]["vocab_size"] = args.vocab_size
+      key = json.dumps([config["data"], config["tokenizer"]], sort_keys=True)
+      same.setdefault(key, []).append((path.stem, config))
+  return {", ".join(n for n, _ in some): some[0][1] for some in same.values()}
