@@ -13,6 +13,7 @@ import pathlib
 from jaxlm import configuration, errors, run
 from jaxlm.commands import _cli
 from jaxlm.data import cache, datasets, statistics
+from jaxlm.data.packed import Packed
 from jaxlm.data.prepared import describe
 
 
@@ -47,14 +48,14 @@ def _measured(config, prepared, args) -> list[str]:
   """Lines on the first batches, and on the vocabulary.
 
   Raises:
-    UserError: data that are not packed text, which has no rates.
+    UserError: data that are not one packed text, which have no rates.
   """
   data = datasets.build(config["data"])
-  if not hasattr(data, "corruption"):
+  if not isinstance(data, Packed):
     raise errors.UserError(
-      f"config.data.kind is '{config['data']['kind']}', of which nothing is "
-      "hidden: --stats measures packed text. `jaxlm tokenizer` tells how the "
-      "vocabulary fits."
+      f"config.data.kind is '{config['data']['kind']}': --stats measures "
+      "packed text of one source. `jaxlm tokenizer` tells how the vocabulary "
+      "fits."
     )
   pairs = statistics.training_pairs(
     prepared.train,

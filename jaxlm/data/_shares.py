@@ -78,9 +78,8 @@ def _total(shares: Shares, seed: int, block: int) -> np.ndarray:
 
 def _borders(rates) -> np.ndarray:
   """Cumulated shares, the last exactly 1."""
-  found = np.cumsum(rates, dtype=np.float64) / np.sum(rates)
-  found[np.cumsum(rates) >= np.sum(rates)] = 1.0
-  return found
+  reached = np.cumsum(rates, dtype=np.float64)
+  return reached / reached[-1]
 
 
 def stages(

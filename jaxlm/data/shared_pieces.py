@@ -70,7 +70,7 @@ def _raw(tokenizer: Tokenizer) -> Iterator[bytes]:
       yield bytes(table[c] for c in piece) if known else b""
     elif byte := _BYTE.fullmatch(piece):
       yield bytes([int(byte[1], 16)])
-    elif tokenizer.kind == "wordpiece":
+    elif tokenizer.kind in ("wordpiece", "wordlevel"):
       yield _wordpiece(piece, bool(tokenizer.word_starts[index]))
     else:
       yield piece.replace("▁", " ").encode()

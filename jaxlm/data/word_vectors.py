@@ -11,7 +11,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -49,6 +49,7 @@ class WordVectors(Packed):
   vectors: Mapping[str, Any] = dataclasses.field(
     default_factory=lambda: {"kind": "fasttext"}
   )
+  mixes: ClassVar[bool] = False  # vectors are added to whole batches
 
   def __post_init__(self):
     super().__post_init__()

@@ -34,6 +34,18 @@ def test_every_batch_keeps_the_rates_up_to_a_row(rates):
   assert (found[:, wanted == 0] == 0).all()
 
 
+def test_batches_are_full_whatever_the_rates():
+  """Also where the sum of the rates depends on who adds them up."""
+  rng = np.random.default_rng(0)
+  for _ in range(200):
+    rates = rng.random(17) * 10.0 ** rng.integers(-6, 6)
+    borders = _shares._borders(tuple(rates))
+    assert borders[-1] == 1.0 and (np.diff(borders) >= 0).all()
+  part = _shares.Shares(7, (_shares.Stage(0, (0.1,) * 10 + (0.0,)),))
+  assert (_shares._counted(part, 0, 0).sum(axis=1) == 7).all()
+  assert not _shares._counted(part, 0, 0)[:, -1].any()
+
+
 def test_what_was_taken_is_the_sum_of_the_steps_before():
   part = shares(dict(a=0.5, b=0.3, c=0.2))
   last = _shares.BLOCK + 50
