@@ -200,7 +200,7 @@ def _synthesise(real, imaginary, refs, left, right, form):
 
 def _times(real, imaginary, ref, form, *, conjugate=False, mask=None):
   """A complex product with what `ref` [2, half, columns] holds."""
-  re, im = (_held(ref.at[part], mask) for part in (0, 1))
+  re, im = (_held(ref.at[jnp.int32(part)], mask) for part in (0, 1))
   im = -im if conjugate else im
   fma = lambda a, b, c: _asm.fma(a, b, c, interpret=form.interpret)
   return (
