@@ -67,6 +67,7 @@ READS = {
 APART = {
   "attention_distillation": "models/test_conversion.py",
   "bidirectional_lm": "models/test_bidirectional_lm.py",
+  "clear": "objectives/test_simcse.py",
   "e2s2": "objectives/test_e2s2.py",
   "masked_lm_span_boundary": "layers/test_span_boundary.py",
   "replaced_token_detection": "objectives/test_replaced_token_detection.py",
