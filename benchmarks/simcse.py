@@ -202,13 +202,19 @@ def plot(found, path) -> None:
     axes.scatter(
       xs, ys, s=12, color="grey", zorder=1, label=f"{arm}: on the way"
     )
-  named = set()
+  named, middle = set(), statistics.fmean(column("uniformity"))
   for name, one in points:
     if name not in named:
       named.add(name)
       place = (one["uniformity"], one["alignment"])
+      right = place[0] > middle
       axes.annotate(
-        name, place, xytext=(6, 5), textcoords="offset points", fontsize=8
+        name,
+        place,
+        xytext=(-7 if right else 7, 5 if len(named) % 2 else -11),
+        ha="right" if right else "left",
+        textcoords="offset points",
+        fontsize=8,
       )
   axes.set_xlabel("uniformity (lower: more even)")
   axes.set_ylabel("alignment of pairs scored 4 and above (lower: closer)")
