@@ -105,9 +105,11 @@ class SimCSE:
 
   def _masked(self, model, variables, batch, key, train):
     """Loss and accuracy of the masked view."""
-    masked = dict(batch)
-    for key in ("inputs", "segments", "positions"):
-      masked[key] = batch.get(f"corrupted_{key}", batch[key])
+    read = ("inputs", "segments", "positions")
+    masked = {
+      name: batch.get(f"corrupted_{name}", batch[name]) for name in read
+    }
+    masked = {**batch, **masked}
     outputs = base.apply(model, variables, masked, key, train=train)
     loss, metrics = base.token_terms(
       base.output(outputs, "masked_lm"),

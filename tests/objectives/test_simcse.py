@@ -167,6 +167,11 @@ def test_a_masked_view_adds_its_masked_lm():
   masked = {**batch, "inputs": batch["corrupted_inputs"]}
   wanted = alone(model, params, masked, None, train=False).sums["masked_lm"]
   np.testing.assert_allclose(found.sums["masked_lm"], wanted, rtol=1e-6)
+  trained = jax.eval_shape(
+    lambda key: part(model, params, batch, key, train=True).sums,
+    jax.random.key(0),
+  )
+  assert set(trained) == set(found.sums)
   plain = case()[3](model, params, batch, None, train=False)
   np.testing.assert_allclose(
     found.sums["contrast"], plain.sums["contrast"], rtol=1e-6
