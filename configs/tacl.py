@@ -24,7 +24,9 @@ def get_config(variant: str = "base"):
     contrast=1.0,
     temperature=0.01,
   )
-  if variant != "tiny":
+  if variant == "tiny":
+    config.objective.contrast = 0.1  # its teacher knows nothing
+  else:
     heads = config.model.heads
     config.model = dict(heads=heads)
     config.tokenizer = dict()  # that of the model to start from

@@ -52,6 +52,10 @@ class Texts(NamedTuple):
       there=self.there[rows],
     )
 
+  def text(self, number: int) -> np.ndarray:
+    """The ids of a text, counted through all rows."""
+    return self.ids[self.offsets[number] : self.offsets[number + 1]]
+
 
 def encode(rows: Iterable[Row], tokenizer: Tokenizer, length: int) -> Texts:
   """Texts cut to `length` tokens, brackets included."""
@@ -122,3 +126,36 @@ def collate(
     "cls_positions": (begins + data.summaries[texts]).astype(np.int32),
     "view_weights": data.there[rows][:, order].astype(np.float32),
   }
+
+
+def reworded(
+  data: Texts, rows: np.ndarray, copies: int, change
+) -> tuple[Texts, np.ndarray]:
+  """Some rows, every copy of a text in a wording of its own.
+
+  Args:
+    data: the encoded rows.
+    rows: int64 [B], which.
+    copies: how often each text comes.
+    change: (ids of a text, place in `rows`, place in the row) -> other ids.
+
+  Returns:
+    Rows with `copies` times the columns, for `collate` with one copy, and
+    their numbers.
+  """
+  columns = data.there.shape[1]
+  order = np.repeat(np.arange(columns), copies)
+  texts = [
+    change(data.text(row * columns + column), place, view)
+    for place, row in enumerate(rows)
+    for view, column in enumerate(order)
+  ]
+  sizes = np.array([len(text) for text in texts])
+  first = data.summaries[(rows[:, None] * columns + order).ravel()] == 0
+  made = data._replace(
+    ids=np.concatenate(texts).astype(np.int32),
+    offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+    summaries=np.where(first, 0, sizes - 1).astype(np.int32),
+    there=data.there[rows][:, order],
+  )
+  return made, np.arange(len(rows))

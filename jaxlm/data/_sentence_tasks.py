@@ -1,12 +1,13 @@
-"""Tasks over rows of texts, some of them with a masked second view."""
+"""Tasks over rows of texts, reworded and masked where that is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxlm.data import order
-from jaxlm.data._sentence_arrays import Texts, collate
+from jaxlm.data import _augment, order
+from jaxlm.data._sentence_arrays import Texts, collate, reworded
 from jaxlm.data.tasks import EVALUATION_SEED
 from jaxlm.types import Batch, Task
 
@@ -14,28 +15,78 @@ from jaxlm.types import Batch, Task
 Masked = Callable[[Batch, int, np.ndarray, np.ndarray], Batch]
 
 
-def training(data: Texts, size: int, made: dict, masked: Masked | None) -> Task:
+class Making(NamedTuple):
+  """How rows become batches.
+
+  Attributes:
+    copies: how often each text comes.
+    length: tokens a row of the batch.
+    tokenizer: of the texts.
+    masked: makes a masked view, or None.
+    augment: of `_augment`, {} for none.
+  """
+
+  copies: int
+  length: int
+  tokenizer: Any
+  masked: Masked | None = None
+  augment: Mapping[str, Any] = {}
+
+  def batch(self, data: Texts, rows, seed, numbers, epochs) -> Batch:
+    """The batch of some rows.
+
+    Args:
+      data: all rows.
+      rows: int64 [B], which.
+      seed: of what is drawn.
+      numbers, epochs: int64 [B], what else it is drawn by.
+    """
+    size = dict(length=self.length, pad=self.tokenizer.pad_id)
+    batch = collate(data, rows, self.copies, **size)
+    more = {}
+    if self.masked is not None:
+      more = self.masked(batch, seed, numbers, epochs)
+    if not self.augment:
+      return batch | more
+    if more:  # of the texts as they are
+      more |= {f"corrupted_{k}": batch[k] for k in ("segments", "positions")}
+    change = self._change(seed, numbers, epochs)
+    changed, rows = reworded(data, rows, self.copies, change)
+    return collate(changed, rows, 1, **size) | more
+
+  def _change(self, seed, numbers, epochs):
+    starts = self.tokenizer.word_starts
+    front = self.tokenizer.front
+    back = self.tokenizer.overhead() - front
+
+    def change(ids, place, view):
+      key = (seed % 2**63, int(numbers[place]), int(epochs[place]), view)
+      inner = ids[front : len(ids) - back]
+      random = np.random.default_rng(key)
+      made = _augment.augmented(inner, starts, random, self.augment)
+      return [*ids[:front], *made, *ids[len(ids) - back :]]
+
+    return change
+
+
+def training(data: Texts, size: int, making: Making) -> Task:
   """Batches of seeded permutations of the rows, one an epoch.
 
   Args:
     data: the rows.
     size: rows of a global batch.
-    made: how rows become batches, arguments of `collate`.
-    masked: makes the second view, or None.
+    making: how rows become batches.
   """
 
   def batch_at(seed, step, shard=(0, 1)) -> Batch:
     rows, epochs = order.rows_of_step(seed, step, size, data.rows)
     part = order.shard_slice(size, shard)
-    batch = collate(data, rows[part], **made)
-    return _with(batch, masked, seed, rows[part], epochs[part])
+    return making.batch(data, rows[part], seed, rows[part], epochs[part])
 
-  return Task("train", _spec(data, size, made, masked), batch_at, data.rows)
+  return Task("train", _spec(data, size, making), batch_at, data.rows)
 
 
-def evaluation(
-  data: Texts, size: int, made: dict, masked: Masked | None
-) -> Task:
+def evaluation(data: Texts, size: int, making: Making) -> Task:
   """Batches of the rows in their order, over and over; no seed matters.
 
   The last batch of an epoch is filled up with rows of weight 0.
@@ -47,28 +98,21 @@ def evaluation(
     first = step % steps * size
     rows = np.arange(first, first + size, dtype=np.int64)
     rows = rows[order.shard_slice(size, shard)]
-    batch = collate(data, rows % data.rows, **made)
-    epochs = np.zeros(len(rows), np.int64)
-    batch = _with(batch, masked, EVALUATION_SEED, rows, epochs)
+    batch = making.batch(
+      data, rows % data.rows, EVALUATION_SEED, rows, np.zeros_like(rows)
+    )
     counts = (rows < data.rows)[:, None]
     return {
       key: value * counts if key.endswith("weights") else value
       for key, value in batch.items()
     }
 
-  spec = _spec(data, size, made, masked)
-  return Task("validation", spec, batch_at, data.rows)
+  return Task("validation", _spec(data, size, making), batch_at, data.rows)
 
 
-def _with(batch, masked, seed, rows, epochs) -> Batch:
-  if masked is None:
-    return batch
-  return batch | masked(batch, seed, rows, epochs)
-
-
-def _spec(data, size, made, masked):
+def _spec(data, size, making):
   one = np.zeros(1, np.int64)
-  batch = _with(collate(data, one, **made), masked, 0, one, one)
+  batch = making.batch(data, one, 0, one, one)
   return {
     key: jax.ShapeDtypeStruct((size, *value.shape[1:]), value.dtype)
     for key, value in batch.items()

@@ -14,6 +14,7 @@ import numpy as np
 from jaxlm import errors
 from jaxlm import files as io
 from jaxlm.data import (
+  _augment,
   _sentence_arrays,
   _sentence_rows,
   _sentence_tasks,
@@ -56,6 +57,9 @@ class Sentences:
       text (unsupervised SimCSE, whose views differ by dropout), else once.
     masking: a corruption that makes a masked second view of the rows, for an
       auxiliary masked LM, such as dict(kind="masking", rate=0.15).
+    augment: other wordings of every text and copy, for the contrast alone:
+      name -> settings, such as dict(delete_words=dict(rate=0.2), reorder={});
+      also delete_spans.
     validation_share: share of the rows held out by chance where there are no
       validation files; 0 for no validation.
   """
@@ -68,6 +72,7 @@ class Sentences:
   length: int = 32
   copies: int = 0
   masking: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  augment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   validation_share: float = 0.1
   packs = True
 
@@ -91,12 +96,13 @@ class Sentences:
     train = self._encode(self.files, "data.files", tokenizer)
     train, held_out = self._split(train, tokenizer, seed)
     report(_summary(train, held_out, self.length))
-    made = dict(
+    making = _sentence_tasks.Making(
       copies=self.views // max(len(self.columns), 1),
       length=self.length * self.views,
-      pad=tokenizer.pad_id,
+      tokenizer=tokenizer,
+      masked=self._masked(tokenizer),
+      augment=self.augment,
     )
-    masked = self._masked(tokenizer)
     facts = {
       "vocab_size": tokenizer.vocab_size,
       "tokenizer_sha256": tokenizer.sha256,
@@ -112,9 +118,8 @@ class Sentences:
     }
     return Prepared(
       tokenizer,
-      _sentence_tasks.training(train, batch_size, made, masked),
-      held_out
-      and _sentence_tasks.evaluation(held_out, batch_size, made, masked),
+      _sentence_tasks.training(train, batch_size, making),
+      held_out and _sentence_tasks.evaluation(held_out, batch_size, making),
       facts,
     )
 
@@ -139,6 +144,7 @@ class Sentences:
     return columns * (self.copies or (2 if columns == 1 else 1))
 
   def _check(self) -> None:
+    _augment.check(self.augment)
     if not 0 <= self.validation_share < 1:
       raise errors.UserError(
         "data.validation_share should be at least 0 and below 1, found "

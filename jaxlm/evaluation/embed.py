@@ -77,11 +77,54 @@ def embed(
   """
   tokenizer = _model.require_tokenizer(loaded)
   run = _runner(loaded, pooling)
+  ids, cut = _encoded(loaded, tokenizer, texts, length)
+  parts = [
+    (some, np.asarray(run(batch))[: len(some), 0])
+    for some, batch in _batches(ids, tokenizer, rows)
+  ]
+  out = np.zeros((len(ids), parts[0][1].shape[-1]), np.float32)
+  for some, vectors in parts:
+    out[some] = vectors
+  return Embedded(out, cut)
+
+
+def tokens(
+  loaded, texts: Sequence[str], *, length: int = 0, rows: int = 64
+) -> list[np.ndarray]:
+  """Last states of each text's tokens, brackets left out, float32 [n, width].
+
+  Raises:
+    UserError: no text, or a length that leaves no room.
+  """
+  tokenizer = _model.require_tokenizer(loaded)
+  ids, _ = _encoded(loaded, tokenizer, texts, length)
+  static = _model.Static(loaded.model)
+  variables = _model.on_device(loaded.variables)
+  front = tokenizer.front
+  back = tokenizer.overhead() - front
+  found: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(ids)
+  for some, batch in _batches(ids, tokenizer, rows):
+    hidden = _model.apply_head(static, "hidden", variables, batch)
+    for owner, states in zip(some, np.asarray(hidden, np.float32)):
+      found[owner] = states[front : len(ids[owner]) - back]
+  return found
+
+
+def _encoded(loaded, tokenizer, texts, length):
+  """Bracketed ids of each text, and how many were cut."""
+  if not len(texts):
+    raise errors.UserError("There is no sentence to embed.")
   longest = _longest(loaded.model.positions.longest(), length, tokenizer)
   found = tokenizer.encode_batch(list(texts))
   room = None if longest is None else longest - tokenizer.overhead()
   ids = [_model.framed(tokenizer, row[:room])[0] for row in found]
-  parts = []
+  cut = 0 if room is None else sum(len(row) > room for row in found)
+  return ids, cut
+
+
+def _batches(ids, tokenizer, rows):
+  """(which texts, their batch), rows of like length together."""
+  longest = max(map(len, ids))
   for size, owners in _model.buckets([len(r) for r in ids], longest).items():
     count = min(rows, _model.bucket(len(owners)))
     for some in _model.chunks(owners, count):
@@ -91,15 +134,7 @@ def embed(
       places = [tokenizer.summary_position(ids[o]) for o in some]
       places += [0] * (count - len(some))
       batch["cls_positions"] = np.array(places, np.int32)[:, None]
-      vectors = np.asarray(run(batch))[: len(some), 0]
-      parts.append((some, vectors))
-  if not parts:
-    raise errors.UserError("There is no sentence to embed.")
-  out = np.zeros((len(ids), parts[0][1].shape[-1]), np.float32)
-  for some, vectors in parts:
-    out[some] = vectors
-  cut = 0 if room is None else sum(len(row) > room for row in found)
-  return Embedded(out, cut)
+      yield list(some), batch
 
 
 def check_free(out) -> None:

@@ -81,27 +81,35 @@ class SimCSE:
     keys = (None, None) if key is None else jax.random.split(key)
     outputs = base.apply(model, variables, batch, keys[0], train=train)
     views = base.output(outputs, self.head)
-    loss, best, cosine = contrast.candidates(
-      views[:, 0],
-      views[:, 1:],
-      batch["view_weights"][:, 1:],
-      self.temperature,
-      self.hard_negative_weight,
-    )
-    count = self.weights(batch)["contrast"]
-    sums = {"contrast": jnp.sum(loss)}
-    metrics = {
-      "found": (jnp.sum(best), count),
-      "positive_cosine": (jnp.sum(cosine), count),
-    }
+    loss, metrics = self._contrast(views, batch["view_weights"])
+    sums = {"contrast": loss}
     if self.masked_lm:
       said = self._masked(model, variables, batch, keys[1], train)
       sums["masked_lm"], metrics["accuracy"] = said
     return Outcome(sums, metrics)
 
+  def _contrast(self, views, there):
+    """Summed loss and metrics of views [rows, k, width]."""
+    loss, best, cosine = contrast.candidates(
+      views[:, 0],
+      views[:, 1:],
+      there[:, 1:],
+      self.temperature,
+      self.hard_negative_weight,
+    )
+    count = jnp.sum(there[:, 1] > 0)
+    return jnp.sum(loss), {
+      "found": (jnp.sum(best), count),
+      "positive_cosine": (jnp.sum(cosine), count),
+    }
+
   def _masked(self, model, variables, batch, key, train):
     """Loss and accuracy of the masked view."""
-    masked = {**batch, "inputs": batch["corrupted_inputs"]}
+    read = ("inputs", "segments", "positions")
+    masked = {
+      name: batch.get(f"corrupted_{name}", batch[name]) for name in read
+    }
+    masked = {**batch, **masked}
     outputs = base.apply(model, variables, masked, key, train=train)
     loss, metrics = base.token_terms(
       base.output(outputs, "masked_lm"),

@@ -80,6 +80,12 @@ def test_poolings_are_those_of_rows_one_by_one(loaded, forward):
     np.testing.assert_allclose(found.vectors, rows, atol=2e-5)
 
 
+def test_states_of_tokens_are_those_of_rows_one_by_one(loaded, forward):
+  found = embed.tokens(loaded, TEXTS, rows=2)
+  for text, states in zip(TEXTS, found):
+    np.testing.assert_allclose(states, forward(text)[0][-1][1:-1], atol=2e-5)
+
+
 def test_long_texts_are_cut_to_the_positions_or_shorter(loaded):
   long = " ".join(["cat"] * 40)
   found = embed.embed(loaded, [long, "dog"])

@@ -167,6 +167,11 @@ def test_a_masked_view_adds_its_masked_lm():
   masked = {**batch, "inputs": batch["corrupted_inputs"]}
   wanted = alone(model, params, masked, None, train=False).sums["masked_lm"]
   np.testing.assert_allclose(found.sums["masked_lm"], wanted, rtol=1e-6)
+  trained = jax.eval_shape(
+    lambda key: part(model, params, batch, key, train=True).sums,
+    jax.random.key(0),
+  )
+  assert set(trained) == set(found.sums)
   plain = case()[3](model, params, batch, None, train=False)
   np.testing.assert_allclose(
     found.sums["contrast"], plain.sums["contrast"], rtol=1e-6
@@ -193,3 +198,27 @@ _one = np.ones((2, 1), np.float32)
 def test_wrong_settings_are_told(fields, words):
   with pytest.raises(errors.UserError, match=words):
     objectives.build(dict(kind="simcse", **fields))
+
+
+def test_clear_is_nt_xent_beside_masked_lm():
+  model, shapes, batch, _ = case()
+  params = tiny.fill(shapes)
+  part = objectives.build(dict(kind="clear", temperature=0.2))
+  texts = dict(batch, inputs=np.flip(batch["inputs"], 0).copy())
+  data = dict(
+    batch,
+    corrupted_inputs=texts["inputs"],
+    corrupted_segments=batch["segments"],
+    corrupted_positions=batch["positions"],
+  )
+  found = part(model, params, data, None, train=False)
+  views = model.apply(params, data)["embed"]
+  real = np.ones(ROWS, np.float32)
+  wanted = contrast.nt_xent(views[:, 0], views[:, 1], real, 0.2)
+  np.testing.assert_allclose(found.sums["contrast"], wanted, rtol=1e-6)
+  alone = objectives.build(dict(kind="masked_lm"))
+  said = alone(model, params, texts, None, train=False).sums["masked_lm"]
+  np.testing.assert_allclose(found.sums["masked_lm"], said, rtol=1e-6)
+  assert part.passes == 2 and part.coefficients == {"masked_lm": 1.0}
+  with pytest.raises(errors.UserError, match="'clear' has no hard negatives"):
+    objectives.build(dict(kind="clear", hard_negative_weight=1.0))
