@@ -7,10 +7,10 @@ Whole training steps of ELMo's LSTMs and of a causal transformer, each with
 `continuous` (a vector of `--vectors` numbers), `subword` (the whole softmax
 over pieces), `adaptive`, `sampled` and `whole` (the softmax over all words)
 outputs, as seconds for as many words; then output layers alone, at several
-sizes of the vocabulary. All contenders of a table take turns in rounds, so that what else
-the machine does falls on all. With `--seconds` the transformer is also trained
-with each output over words, for as many seconds by the race's medians, and
-asked for held-out words.
+sizes of the vocabulary. All contenders of a table take turns in rounds, so that
+what else the machine does falls on all. With `--seconds` the transformer is
+also trained with each output over words, for as many seconds by the race's
+medians, and asked for held-out words.
 """
 
 import argparse
@@ -127,10 +127,10 @@ def _count(runner) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def layer(kind: str, vocab: int, args):
+def layer(kind: str, vocab: int, args, places: int = 1280, width: int = 512):
   """One output alone, forward and backward: a call that takes its time."""
   specs = {
-    FIRST: dict(kind="continuous", vector_width=300),
+    FIRST: dict(kind="continuous", vector_width=args.vectors),
     "adaptive": dict(
       kind="adaptive_softmax", cutoffs=(vocab // 25, vocab // 5)
     ),
@@ -139,7 +139,7 @@ def layer(kind: str, vocab: int, args):
     ),
     "whole": dict(kind="causal_lm", tied=False),
   }
-  head, places, width = heads.build(specs[kind]), 1280, 512
+  head = heads.build(specs[kind])
   table = embeddings.build({"kind": "token"}, vocab_size=vocab, width=width)
   random = np.random.default_rng(0)
   chance = np.log1p(1 / np.arange(1.0, vocab + 1))
