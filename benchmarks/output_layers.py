@@ -4,10 +4,10 @@
   python benchmarks/output_layers.py --files=a.txt --seconds=20 --seeds=3
 
 Whole training steps of ELMo's LSTMs and of a causal transformer, each with
-`continuous` (a vector of `--vectors` numbers), `subword` (the whole softmax
-over pieces), `adaptive`, `sampled` and `whole` (the softmax over all words)
-outputs, as seconds for as many words; then output layers alone, at several
-sizes of the vocabulary. All contenders of a table take turns in rounds, so that
+`continuous` (the vectors of `--vectors`, a JSON spec), `subword` (the whole
+softmax over pieces), `adaptive`, `sampled` and `whole` (the softmax over all
+words) outputs, as seconds for as many words; then output layers alone, at
+several sizes of the vocabulary. All contenders of a table take turns in rounds, so that
 what else the machine does falls on all. With `--seconds` the transformer is
 also trained with each output over words, for as many seconds by the race's
 medians, and asked for held-out words.
@@ -67,7 +67,7 @@ def config_of(encoder: str, output: str, args) -> dict:
   config = elmo_c.get_config("tiny")
   config.batch_size, config.data.length = args.rows, args.length
   config.data.files, config.data.validation_share = args.files, 0.02
-  config.data.vectors.width = args.vectors
+  config.data.vectors = dict(args.vectors)
   config.tokenizer.vocab_size = args.vocabulary
   config.model = elmo_c.ENCODERS[encoder](size)
   config.optimizer.learning_rate = args.learning_rate
@@ -130,7 +130,7 @@ def _count(runner) -> int:
 def layer(kind: str, vocab: int, args, places: int = 1280, width: int = 512):
   """One output alone, forward and backward: a call that takes its time."""
   specs = {
-    FIRST: dict(kind="continuous", vector_width=args.vectors),
+    FIRST: dict(kind="continuous", vector_width=args.vectors["width"]),
     "adaptive": dict(
       kind="adaptive_softmax", cutoffs=(vocab // 25, vocab // 5)
     ),
@@ -281,12 +281,13 @@ def table_of_learned(results) -> str:
 def arguments(argv=None):
   made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   made.add_argument("--files", required=True, help="text files, by commas")
+  made.add_argument("--encoders", default=",".join(ENCODERS))
   made.add_argument("--outputs", default=",".join(OUTPUTS))
   made.add_argument("--vocabulary", type=int, default=50_000)
   made.add_argument("--pieces", type=int, default=8_000)
   made.add_argument("--samples", type=int, default=8_192)
   made.add_argument("--cutoffs", default="2000,10000")
-  made.add_argument("--vectors", type=int, default=300)
+  made.add_argument("--vectors", default='{"kind": "hashed", "width": 300}')
   made.add_argument("--rows", type=int, default=20)
   made.add_argument("--length", type=int, default=64)
   made.add_argument("--width", type=int, default=128)
@@ -303,6 +304,7 @@ def arguments(argv=None):
   made.add_argument("--json", default="")
   args = made.parse_args(argv)
   args.files, args.outputs = args.files.split(","), args.outputs.split(",")
+  args.vectors = json.loads(args.vectors)
   for name in ("cutoffs", "alone"):
     found = getattr(args, name)
     setattr(args, name, [int(n) for n in found.split(",") if n])
@@ -316,7 +318,9 @@ def main(argv=None):
     f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, {platform.machine()}, "
     f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
   )
-  found = [r for name in ENCODERS for r in steps(name, args, folder)]
+  found = [
+    r for name in args.encoders.split(",") for r in steps(name, args, folder)
+  ]
   print(table_of_steps(found), flush=True)
   alone = [r for vocab in args.alone for r in layers(vocab, args)]
   print("\n" + table_of_layers(alone), flush=True)

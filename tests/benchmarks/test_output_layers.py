@@ -10,7 +10,11 @@ from jaxlm.models import assembly
 
 ARGS = output_layers.arguments(
   ["--files=a,b", "--width=32", "--vocabulary=5000", "--cutoffs=200,1000"]
-  + ["--samples=100", "--vectors=30", "--pieces=300"]
+  + [
+    "--samples=100",
+    "--pieces=300",
+    '--vectors={"kind": "hashed", "width": 30}',
+  ]
 )
 
 
