@@ -7,10 +7,10 @@ Whole training steps of ELMo's LSTMs and of a causal transformer, each with
 `continuous` (the vectors of `--vectors`, a JSON spec), `subword` (the whole
 softmax over pieces), `adaptive`, `sampled` and `whole` (the softmax over all
 words) outputs, as seconds for as many words; then output layers alone, at
-several sizes of the vocabulary. All contenders of a table take turns in rounds, so that
-what else the machine does falls on all. With `--seconds` the transformer is
-also trained with each output over words, for as many seconds by the race's
-medians, and asked for held-out words.
+several sizes of the vocabulary. All contenders of a table take turns in rounds,
+so that what else the machine does falls on all. With `--seconds` the
+transformer is also trained with each output over words, for as many seconds by
+the race's medians, and asked for held-out words.
 """
 
 import argparse
