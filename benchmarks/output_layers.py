@@ -1,6 +1,6 @@
 """What an output over words costs: vectors against softmaxes of four kinds.
 
-  python benchmarks/output_layers.py --files=a.txt,b.txt
+  taskset -c 1 python benchmarks/output_layers.py --files=a.txt,b.txt
   python benchmarks/output_layers.py --files=a.txt --seconds=20 --seeds=3
 
 Whole training steps of ELMo's LSTMs and of a causal transformer, each with
@@ -15,6 +15,7 @@ the race's medians, and asked for held-out words.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -108,7 +109,7 @@ def steps(encoder: str, args, folder) -> list[dict]:
     runners[output] = Timed(config, made)
     words[output] = made.facts["train"]["tokens"]
     print(f"{encoder} {output}: compiled", file=sys.stderr, flush=True)
-  seconds = _training.race(runners, args.rounds, args.steps)
+  seconds = turns({n: stepping(r) for n, r in runners.items()}, args)
   pieces = words.get("subword", 1) / words[FIRST]
   return [
     dict(
@@ -120,6 +121,35 @@ def steps(encoder: str, args, folder) -> list[dict]:
     )
     for output, found in seconds.items()
   ]
+
+
+def stepping(runner):
+  """A call that takes the next step of a runner."""
+  state, number = runner.fresh(0), itertools.count()
+
+  def call():
+    nonlocal state
+    state = jax.block_until_ready(runner.update(state, 0, next(number)))
+
+  return call
+
+
+def turns(calls, args) -> dict[str, list[float]]:
+  """CPU seconds of every call, one after the other in each round.
+
+  CPU time, because a short call on a busy machine mostly waits for its turn,
+  all the longer after a long one: run it on one core.
+  """
+  found = {name: [] for name in calls}
+  for call in calls.values():
+    call()  # warm
+  for _ in range(args.rounds):
+    for name, call in calls.items():
+      start = time.process_time()
+      for _ in range(args.steps):
+        call()
+      found[name].append((time.process_time() - start) / args.steps)
+  return found
 
 
 def _count(runner) -> int:
@@ -174,14 +204,7 @@ def layers(vocab: int, args) -> list[dict]:
   """Output layers alone, in turns."""
   kinds = (FIRST, "adaptive", "sampled", "whole")
   calls = {kind: layer(kind, vocab, args) for kind in kinds}
-  seconds = {kind: [] for kind in calls}
-  for call in calls.values():
-    call()
-  for _ in range(args.rounds):
-    for kind, call in calls.items():
-      start = time.perf_counter()
-      call()
-      seconds[kind].append(time.perf_counter() - start)
+  seconds = turns(calls, args)
   return [dict(output=k, vocab=vocab, seconds=s) for k, s in seconds.items()]
 
 
@@ -227,7 +250,7 @@ def _score(runner, made, seed, number, args, folder) -> float:
 def table_of_steps(results) -> str:
   """Ratios of rounds to the continuous output's, and the seed's."""
   lines = [
-    "| encoder | output | parameters | ms a step's words | × continuous "
+    "| encoder | output | parameters | CPU ms a step's words | × continuous "
     "(least to most) | told |",
     "|---|---|---|---|---|---|",
   ]
@@ -250,7 +273,7 @@ def table_of_steps(results) -> str:
 
 def table_of_layers(results) -> str:
   """Milliseconds of layers alone, a row a vocabulary."""
-  lines = ["| words | output | ms | × continuous |", "|---|---|---|---|"]
+  lines = ["| words | output | CPU ms | × continuous |", "|---|---|---|---|"]
   for result in results:
     first = next(
       r
