@@ -221,30 +221,48 @@ def learned(results, args, folder) -> list[dict]:
     made = prepared_of(config, folder)
     number = config["steps"] = max(1, round(args.seconds / medians[output]))
     runner = Timed(config, made)
+    judge = _judge(runner.plan, made, args, folder)
     scores = [
-      _score(runner, made, seed, number, args, folder)
-      for seed in range(args.seeds)
+      judge(_trained(runner, made, seed, number)) for seed in range(args.seeds)
     ]
     found.append(dict(output=output, steps=number, accuracy=scores))
     print(found[-1], file=sys.stderr, flush=True)
-  return found
+  share = _commonest(predict.epoch(made.validation, batches=args.batches))
+  return [*found, dict(output="commonest word", steps=0, accuracy=[share])]
 
 
-def _score(runner, made, seed, number, args, folder) -> float:
-  """Share of held-out words that are the first guess, after training."""
+def _commonest(batches) -> float:
+  """Share of the word that is most often right."""
+  words = [b["targets"][b["weights"] > 0] for _, b in batches]
+  return float(np.bincount(np.concatenate(words)).max() / sum(map(len, words)))
+
+
+def _trained(runner, made, seed, number):
+  """The state after so many steps on batches of the seed."""
   plan, state = runner.plan, runner.fresh(seed)
   for step in range(number):
     batch = sharding.shard_batch(made.train.batch_at(seed, step), plan.mesh)
     clock = Clock(np.int32(step), np.int32(step))
     state = runner.step(state, batch, clock)[0]
-  if FIRST not in plan.model.heads:
-    step = evaluation.make_eval_step(plan.model, plan.objective)
-    held = made.validation, plan.mesh, args.batches
-    return evaluation.evaluate(step, plan.objective, state, *held)["accuracy"]
-  table = word_vectors.table(folder / "word_vectors")
-  some = predict.epoch(made.validation, batches=args.batches)
-  params = {"params": state.params}
-  return neighbours.measure(plan.model, params, some, table)["accuracy@1"]
+  return state
+
+
+def _judge(plan, made, args, folder):
+  """From a state to the share of held-out words that it guesses first."""
+  if FIRST in plan.model.heads:
+    table = word_vectors.table(folder / "word_vectors")
+
+    def near(state):
+      some = predict.epoch(made.validation, batches=args.batches)
+      params = {"params": state.params}
+      return neighbours.measure(plan.model, params, some, table)["accuracy@1"]
+
+    return near
+  step = evaluation.make_eval_step(plan.model, plan.objective)
+  held = made.validation, plan.mesh, args.batches
+  return lambda state: evaluation.evaluate(step, plan.objective, state, *held)[
+    "accuracy"
+  ]
 
 
 def table_of_steps(results) -> str:
