@@ -41,6 +41,7 @@ from jaxlm.layers.heads import heads
 from jaxlm.training import evaluate as evaluation
 from jaxlm.training.step import Clock
 
+_SETTLE = 0.7  # seconds
 ENCODERS = ("lstm", "transformer")
 FIRST = "continuous"
 OUTPUTS = (FIRST, "subword", "adaptive", "sampled", "whole")
@@ -145,6 +146,7 @@ def turns(calls, args) -> dict[str, list[float]]:
     call()  # warm
   for _ in range(args.rounds):
     for name, call in calls.items():
+      time.sleep(_SETTLE)  # what the last call held is still being freed
       start = time.process_time()
       for _ in range(args.steps):
         call()
