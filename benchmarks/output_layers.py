@@ -1,20 +1,21 @@
 """What an output over words costs: vectors against softmaxes of four kinds.
 
-  python benchmarks/output_layers.py --files=a.txt,b.txt
+  taskset -c 1 python benchmarks/output_layers.py --files=a.txt,b.txt
   python benchmarks/output_layers.py --files=a.txt --seconds=20 --seeds=3
 
 Whole training steps of ELMo's LSTMs and of a causal transformer, each with
-`continuous` (a vector of `--vectors` numbers), `subword` (the whole softmax
-over pieces), `adaptive`, `sampled` and `whole` (the softmax over all words)
-outputs, as seconds for as many words; then output layers alone, at several
-sizes of the vocabulary. All contenders of a table take turns in rounds, so that what else
-the machine does falls on all. With `--seconds` the transformer is also trained
-with each output over words, for as many seconds by the race's medians, and
-asked for held-out words.
+`continuous` (the vectors of `--vectors`, a JSON spec), `subword` (the whole
+softmax over pieces), `adaptive`, `sampled` and `whole` (the softmax over all
+words) outputs, as seconds for as many words; then output layers alone, at
+several sizes of the vocabulary. All contenders of a table take turns in rounds,
+so that what else the machine does falls on all. With `--seconds` the
+transformer is also trained with each output over words, for as many seconds by
+the race's medians, and asked for held-out words.
 """
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -40,6 +41,7 @@ from jaxlm.layers.heads import heads
 from jaxlm.training import evaluate as evaluation
 from jaxlm.training.step import Clock
 
+_SETTLE = 0.7  # seconds
 ENCODERS = ("lstm", "transformer")
 FIRST = "continuous"
 OUTPUTS = (FIRST, "subword", "adaptive", "sampled", "whole")
@@ -67,7 +69,7 @@ def config_of(encoder: str, output: str, args) -> dict:
   config = elmo_c.get_config("tiny")
   config.batch_size, config.data.length = args.rows, args.length
   config.data.files, config.data.validation_share = args.files, 0.02
-  config.data.vectors.width = args.vectors
+  config.data.vectors = dict(args.vectors)
   config.tokenizer.vocab_size = args.vocabulary
   config.model = elmo_c.ENCODERS[encoder](size)
   config.optimizer.learning_rate = args.learning_rate
@@ -108,7 +110,7 @@ def steps(encoder: str, args, folder) -> list[dict]:
     runners[output] = Timed(config, made)
     words[output] = made.facts["train"]["tokens"]
     print(f"{encoder} {output}: compiled", file=sys.stderr, flush=True)
-  seconds = _training.race(runners, args.rounds, args.steps)
+  seconds = turns({n: stepping(r) for n, r in runners.items()}, args)
   pieces = words.get("subword", 1) / words[FIRST]
   return [
     dict(
@@ -122,15 +124,45 @@ def steps(encoder: str, args, folder) -> list[dict]:
   ]
 
 
+def stepping(runner):
+  """A call that takes the next step of a runner."""
+  state, number = runner.fresh(0), itertools.count()
+
+  def call():
+    nonlocal state
+    state = jax.block_until_ready(runner.update(state, 0, next(number)))
+
+  return call
+
+
+def turns(calls, args) -> dict[str, list[float]]:
+  """CPU seconds of every call, one after the other in each round.
+
+  CPU time, because a short call on a busy machine mostly waits for its turn,
+  all the longer after a long one: run it on one core.
+  """
+  found = {name: [] for name in calls}
+  for call in calls.values():
+    call()  # warm
+  for _ in range(args.rounds):
+    for name, call in calls.items():
+      time.sleep(_SETTLE)  # what the last call held is still being freed
+      start = time.process_time()
+      for _ in range(args.steps):
+        call()
+      found[name].append((time.process_time() - start) / args.steps)
+  return found
+
+
 def _count(runner) -> int:
   shapes = runner.fresh(0).params
   return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def layer(kind: str, vocab: int, args):
+def layer(kind: str, vocab: int, args, places: int = 1280, width: int = 512):
   """One output alone, forward and backward: a call that takes its time."""
   specs = {
-    FIRST: dict(kind="continuous", vector_width=300),
+    FIRST: dict(kind="continuous", vector_width=args.vectors["width"]),
     "adaptive": dict(
       kind="adaptive_softmax", cutoffs=(vocab // 25, vocab // 5)
     ),
@@ -139,7 +171,7 @@ def layer(kind: str, vocab: int, args):
     ),
     "whole": dict(kind="causal_lm", tied=False),
   }
-  head, places, width = heads.build(specs[kind]), 1280, 512
+  head = heads.build(specs[kind])
   table = embeddings.build({"kind": "token"}, vocab_size=vocab, width=width)
   random = np.random.default_rng(0)
   chance = np.log1p(1 / np.arange(1.0, vocab + 1))
@@ -174,14 +206,7 @@ def layers(vocab: int, args) -> list[dict]:
   """Output layers alone, in turns."""
   kinds = (FIRST, "adaptive", "sampled", "whole")
   calls = {kind: layer(kind, vocab, args) for kind in kinds}
-  seconds = {kind: [] for kind in calls}
-  for call in calls.values():
-    call()
-  for _ in range(args.rounds):
-    for kind, call in calls.items():
-      start = time.perf_counter()
-      call()
-      seconds[kind].append(time.perf_counter() - start)
+  seconds = turns(calls, args)
   return [dict(output=k, vocab=vocab, seconds=s) for k, s in seconds.items()]
 
 
@@ -198,36 +223,54 @@ def learned(results, args, folder) -> list[dict]:
     made = prepared_of(config, folder)
     number = config["steps"] = max(1, round(args.seconds / medians[output]))
     runner = Timed(config, made)
+    judge = _judge(runner.plan, made, args, folder)
     scores = [
-      _score(runner, made, seed, number, args, folder)
-      for seed in range(args.seeds)
+      judge(_trained(runner, made, seed, number)) for seed in range(args.seeds)
     ]
     found.append(dict(output=output, steps=number, accuracy=scores))
     print(found[-1], file=sys.stderr, flush=True)
-  return found
+  share = _commonest(predict.epoch(made.validation, batches=args.batches))
+  return [*found, dict(output="commonest word", steps=0, accuracy=[share])]
 
 
-def _score(runner, made, seed, number, args, folder) -> float:
-  """Share of held-out words that are the first guess, after training."""
+def _commonest(batches) -> float:
+  """Share of the word that is most often right."""
+  words = [b["targets"][b["weights"] > 0] for _, b in batches]
+  return float(np.bincount(np.concatenate(words)).max() / sum(map(len, words)))
+
+
+def _trained(runner, made, seed, number):
+  """The state after so many steps on batches of the seed."""
   plan, state = runner.plan, runner.fresh(seed)
   for step in range(number):
     batch = sharding.shard_batch(made.train.batch_at(seed, step), plan.mesh)
     clock = Clock(np.int32(step), np.int32(step))
     state = runner.step(state, batch, clock)[0]
-  if FIRST not in plan.model.heads:
-    step = evaluation.make_eval_step(plan.model, plan.objective)
-    held = made.validation, plan.mesh, args.batches
-    return evaluation.evaluate(step, plan.objective, state, *held)["accuracy"]
-  table = word_vectors.table(folder / "word_vectors")
-  some = predict.epoch(made.validation, batches=args.batches)
-  params = {"params": state.params}
-  return neighbours.measure(plan.model, params, some, table)["accuracy@1"]
+  return state
+
+
+def _judge(plan, made, args, folder):
+  """From a state to the share of held-out words that it guesses first."""
+  if FIRST in plan.model.heads:
+    table = word_vectors.table(folder / "word_vectors")
+
+    def near(state):
+      some = predict.epoch(made.validation, batches=args.batches)
+      params = {"params": state.params}
+      return neighbours.measure(plan.model, params, some, table)["accuracy@1"]
+
+    return near
+  step = evaluation.make_eval_step(plan.model, plan.objective)
+  held = made.validation, plan.mesh, args.batches
+  return lambda state: evaluation.evaluate(step, plan.objective, state, *held)[
+    "accuracy"
+  ]
 
 
 def table_of_steps(results) -> str:
   """Ratios of rounds to the continuous output's, and the seed's."""
   lines = [
-    "| encoder | output | parameters | ms a step's words | × continuous "
+    "| encoder | output | parameters | CPU ms a step's words | × continuous "
     "(least to most) | told |",
     "|---|---|---|---|---|---|",
   ]
@@ -250,7 +293,7 @@ def table_of_steps(results) -> str:
 
 def table_of_layers(results) -> str:
   """Milliseconds of layers alone, a row a vocabulary."""
-  lines = ["| words | output | ms | × continuous |", "|---|---|---|---|"]
+  lines = ["| words | output | CPU ms | × continuous |", "|---|---|---|---|"]
   for result in results:
     first = next(
       r
@@ -281,12 +324,13 @@ def table_of_learned(results) -> str:
 def arguments(argv=None):
   made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   made.add_argument("--files", required=True, help="text files, by commas")
+  made.add_argument("--encoders", default=",".join(ENCODERS))
   made.add_argument("--outputs", default=",".join(OUTPUTS))
   made.add_argument("--vocabulary", type=int, default=50_000)
   made.add_argument("--pieces", type=int, default=8_000)
   made.add_argument("--samples", type=int, default=8_192)
   made.add_argument("--cutoffs", default="2000,10000")
-  made.add_argument("--vectors", type=int, default=300)
+  made.add_argument("--vectors", default='{"kind": "hashed", "width": 300}')
   made.add_argument("--rows", type=int, default=20)
   made.add_argument("--length", type=int, default=64)
   made.add_argument("--width", type=int, default=128)
@@ -303,6 +347,7 @@ def arguments(argv=None):
   made.add_argument("--json", default="")
   args = made.parse_args(argv)
   args.files, args.outputs = args.files.split(","), args.outputs.split(",")
+  args.vectors = json.loads(args.vectors)
   for name in ("cutoffs", "alone"):
     found = getattr(args, name)
     setattr(args, name, [int(n) for n in found.split(",") if n])
@@ -316,7 +361,9 @@ def main(argv=None):
     f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, {platform.machine()}, "
     f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
   )
-  found = [r for name in ENCODERS for r in steps(name, args, folder)]
+  found = [
+    r for name in args.encoders.split(",") for r in steps(name, args, folder)
+  ]
   print(table_of_steps(found), flush=True)
   alone = [r for vocab in args.alone for r in layers(vocab, args)]
   print("\n" + table_of_layers(alone), flush=True)

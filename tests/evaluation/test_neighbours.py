@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlm import errors
+from jaxlm.commands import evaluate as command
 from jaxlm.evaluation import neighbours
 
 WIDTH, VOCAB = 6, 30
@@ -101,3 +102,9 @@ def test_mistakes_are_told():
     neighbours.measure(Model(), {"params": found}, batches, table[:, :4])
   with pytest.raises(errors.UserError, match="no word to predict"):
     neighbours.measure(Model(), {"params": found}, [], table)
+
+
+def test_the_command_judges_by_one_thing_at_a_time():
+  for flags in (["--neighbours", "--files=a"], []):
+    with pytest.raises(errors.UserError, match="needs one of --files, --pairs"):
+      command.main(["--checkpoint=nowhere", *flags])

@@ -184,10 +184,11 @@ def of_some(cost, chosen, states, labels, *, share: float):
   number = jnp.sum(chosen)
   wide = jnp.promote_types(states.dtype, jnp.float32)
 
-  @jax.checkpoint
-  def run(places):
+  def some(places):
     take = lambda x: x.at[places].get(mode="fill", fill_value=0)
     return cost(take(states), take(labels)).astype(wide)
+
+  run = jax.checkpoint(some, prevent_cse=False)  # it is inside a loop
 
   def one(_, part):
     start, places = part
