@@ -20,7 +20,6 @@ def get_config(variant: str = "small"):
   """GPT-2 on easy text and hard text."""
   config = gpt2.get_config(common.size(SIZES, variant))
   config.steps = 300 if variant == "tiny" else 30_000
-  config.tokenizer.template = "gpt2"
   data = config.data
   config.data = dict(
     kind="mixture",

@@ -34,7 +34,7 @@ def get_config(variant: str = "small"):
     arrangement=dict(kind="chunks", cross_document=True),
     corruption=dict(kind="causal"),
   )
-  config.tokenizer = dict(kind="byte_bpe", vocab_size=vocab)
+  config.tokenizer = dict(kind="byte_bpe", vocab_size=vocab, template="gpt2")
   config.model = dict(
     kind="decoder",
     width=width,

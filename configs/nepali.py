@@ -39,6 +39,4 @@ def get_config(variant: str = "roberta"):
   if model is roberta:
     # As GPT-2's and BERT's: the original's 8192 rows are for 160 GB.
     config.batch_size, config.microbatches = 256, 1
-  if model is gpt2:
-    config.tokenizer.template = "gpt2"
   return config

@@ -39,8 +39,6 @@ def get_config(variant: str = "together"):
   config.steps = "10 epochs"
   config.batch_size = 32
   config.data = _data(presentation, 64 if size == "tiny" else 128)
-  # One token ends utterances and begins a sentence that is scored.
-  config.tokenizer.template = "gpt2"
   if size == "mini":
     config.tokenizer.vocab_size = 8192
     config.model.width, config.model.depth = 128, 4
