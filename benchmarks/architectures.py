@@ -15,6 +15,7 @@ the loss of a shorter run. Losses of two races do not compare.
 import argparse
 import dataclasses
 import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -34,6 +35,7 @@ from jaxlm.models import assembly
 
 WITHOUT_SIZES = ("demo", "common", "__init__")
 WIDTH = 64
+ROWS = ("packed", "noted")  # kinds of data whose rows can be those of others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,23 +90,33 @@ RACES = {
 
 
 def names(race: Race) -> list[str]:
-  """Configs whose `tiny` model is of the race; of equal ones the shortest."""
+  """Configs whose `tiny` model is of the race; of equal ones the one beneath."""
   found, seen = [], []
-  shipped = configuration.SHIPPED.glob("*.py")
-  for path in sorted(shipped, key=lambda path: (len(path.stem), path.stem)):
-    if path.stem in WITHOUT_SIZES:
+  shipped = (path.stem for path in configuration.SHIPPED.glob("*.py"))
+  for name in sorted(shipped, key=lambda name: (_built_on(name), name)):
+    sizes = getattr(_module(name), "SIZES", {})
+    if "tiny" not in sizes or name in WITHOUT_SIZES:
       continue
-    module = importlib.import_module(f"configs.{path.stem}")
-    if "tiny" not in getattr(module, "SIZES", {}):
-      continue
-    config = configuration.complete(_tiny(path.stem))
+    config = configuration.complete(_tiny(name))
     if config["model"]["kind"] not in race.kinds:
+      continue
+    if config["data"]["kind"] not in ROWS:
       continue
     model = _model(config, race)
     if model not in seen:
-      found.append(path.stem)
+      found.append(name)
       seen.append(model)
   return sorted(found)
+
+
+def _module(name: str):
+  return importlib.import_module(f"configs.{name}")
+
+
+def _built_on(name: str) -> int:
+  """How many other configs a config starts from."""
+  members = vars(_module(name)).values()
+  return sum(inspect.ismodule(m) and hasattr(m, "SIZES") for m in members)
 
 
 def _tiny(name: str):

@@ -33,8 +33,8 @@ def test_mask_is_where_segments_are():
 
 def test_context_is_arrays_with_static_facts():
   ctx = tiny.context(train=True, capture=frozenset({"hidden"}))
-  # Segments and positions, of the tokens and of what a decoder reads.
-  assert len(jax.tree.leaves(ctx)) == 4
+  # Segments and positions, of the tokens and of what a decoder reads; vectors.
+  assert len(jax.tree.leaves(ctx)) == 5
   back = jax.jit(lambda c: c)(ctx)
   assert isinstance(back, Context)
   assert back.train is True and back.capture == {"hidden"}

@@ -24,10 +24,11 @@ def test_contenders_have_the_same_data_objective_and_width(race):
   assert len(set(models)) == len(models)
 
 
-def test_equal_models_run_once_under_the_shortest_name():
+def test_equal_models_run_once_under_the_config_beneath():
   names = architectures.names(architectures.RACES["masked_lm"])
   assert "squeezebert" in names and "adahessian_squeezebert" not in names
   assert "bert" in names and "structbert" not in names
+  assert "roberta" in names and "nepali" not in names
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_mistakes_are_told(loaded, tmp_path, capsys):
     ((), "line 2: the label of a regression should be a number"),
     (("--columns=sentence1,sentence2",), "expected three"),
     (("--columns=a,b,score",), "has no column 'a'"),
-    (("--pairs=x.jsonl",), "one of them"),
+    (("--pairs=x.jsonl",), "needs one of"),
   ):
     assert run(*flags) == 2
     assert words in capsys.readouterr().err
