@@ -90,7 +90,7 @@ RACES = {
 
 
 def names(race: Race) -> list[str]:
-  """Configs whose `tiny` model is of the race; of equal ones the one beneath."""
+  """Configs whose `tiny` model is of the race; of equal ones the first."""
   found, seen = [], []
   shipped = (path.stem for path in configuration.SHIPPED.glob("*.py"))
   for name in sorted(shipped, key=lambda name: (_built_on(name), name)):
