@@ -122,7 +122,7 @@ SIZES = [*range(60, 95, 2), 59]
 @pytest.fixture(scope="module")
 def tokenizer():
   words = " ".join(f"w{i}" for i in range(100))
-  return tokenizers.train(dict(kind="wordlevel", vocab_size=200), [words] * 9)
+  return tokenizers.train(dict(kind="wordpiece", vocab_size=400), [words] * 9)
 
 
 @pytest.fixture(scope="module")
