@@ -117,6 +117,8 @@ class Spans:
     found = _span_rows.tokenized(
       self._text.texts(), tokenizer, self.anchors, least, workdir
     )
+    for split, data in found.items():
+      report(_summary(split, data, least))
     found = {split: data for split, data in found.items() if data.rows}
     _check_any("train" in found, self, least)
     tasks = {
@@ -124,8 +126,6 @@ class Spans:
       for split, make in _TASKS.items()
       if split in found
     }
-    for split, data in found.items():
-      report(_summary(split, data, least))
     return Prepared(
       tokenizer,
       tasks["train"],
