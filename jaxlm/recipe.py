@@ -236,8 +236,8 @@ def check_features(objective, model, task: Task) -> None:
 
 
 def check_length(spec: Mapping[str, Any], task: Task) -> None:
-  """Raises UserError if rows are longer than the position table."""
-  length = task.batch_spec["inputs"].shape[1]
+  """Raises UserError if documents are longer than the position table."""
+  length = task.longest or task.batch_spec["inputs"].shape[1]
   for name, tower in assembly.towers(spec).items():
     longest = tower["positions"].get("max_length")
     if longest is not None and length > longest:

@@ -21,12 +21,15 @@ class Task(NamedTuple):
     batch_at: `(seed, step, shard=(index, count)) -> Batch`, numpy, this
       shard's rows of the global batch.
     rows: rows of one epoch.
+    longest: most tokens of a document, where rows are packed of shorter ones;
+      0: as long as a row.
   """
 
   name: str
   batch_spec: BatchSpec
   batch_at: Callable[..., Batch]
   rows: int
+  longest: int = 0
 
 
 class Losses(NamedTuple):

@@ -56,7 +56,7 @@ def learnable(name) -> bool:
   """Whether `tiny` begins from nothing, on text."""
   config = importlib.import_module(f"configs.{name}").get_config("tiny")
   # Distances to vectors of words are no nats.
-  kinds = set(TEXT) - {"word_vectors"}
+  kinds = {*TEXT, "spans"} - {"word_vectors"}
   return not config.init_from and config.data.kind in kinds
 
 

@@ -69,17 +69,22 @@ class Making(NamedTuple):
     return change
 
 
-def training(data: Texts, size: int, making: Making) -> Task:
+def training(data: Texts, size: int, making: Making, together: int = 1) -> Task:
   """Batches of seeded permutations of the rows, one an epoch.
 
   Args:
     data: the rows.
     size: rows of a global batch.
     making: how rows become batches.
+    together: rows that follow each other and come in one batch; it divides
+      both numbers of rows.
   """
 
   def batch_at(seed, step, shard=(0, 1)) -> Batch:
-    rows, epochs = order.rows_of_step(seed, step, size, data.rows)
+    runs, epochs, places = order.copies_of_step(
+      seed, step, size, data.rows // together, together
+    )
+    rows = runs * together + places
     part = order.shard_slice(size, shard)
     return making.batch(data, rows[part], seed, rows[part], epochs[part])
 

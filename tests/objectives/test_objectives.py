@@ -72,6 +72,7 @@ APART = {
   "continuous_margin": "objectives/test_continuous.py",
   "continuous_vmf": "objectives/test_continuous.py",
   "clear": "objectives/test_simcse.py",
+  "declutr": "objectives/test_declutr.py",
   "e2s2": "objectives/test_e2s2.py",
   "masked_lm_span_boundary": "layers/test_span_boundary.py",
   "replaced_token_detection": "objectives/test_replaced_token_detection.py",

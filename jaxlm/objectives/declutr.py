@@ -1,0 +1,100 @@
+"""DeCLUTR: masked LM and spans of a document (arXiv:2006.03659)."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from jaxlm import errors
+from jaxlm.objectives import base, contrast, objectives
+from jaxlm.types import Outcome
+
+
+@objectives.register("declutr", paper="arXiv:2006.03659")
+@dataclasses.dataclass(frozen=True)
+class DeCLUTR:
+  """A span finds the mean of others near it, beside a masked LM.
+
+  NT-Xent in both directions over the whole batch: of a row, its first view is
+  the anchor, and the mean of its further views' vectors the positive. Anchors
+  of one document are each other's negatives, too. As in the release, one pass
+  serves both terms: anchors are read masked, and their hidden tokens are
+  predicted; positives are read as they are. Data are `spans`. Negatives are
+  those of all devices; of a microbatch they are fewer, so leave
+  config.microbatches at 1.
+
+  Attributes:
+    temperature: divides cosines.
+    masked_lm: coefficient of the masked LM; 0: none, for data without
+      `masking`.
+    head: name of the head.
+  """
+
+  temperature: float = 0.05
+  masked_lm: float = 1.0
+  head: str = "embed"
+
+  def __post_init__(self):
+    if not self.temperature > 0:
+      raise errors.UserError(
+        f"config.objective.temperature is {self.temperature}; it is above 0."
+      )
+    if self.masked_lm < 0:
+      raise errors.UserError(
+        f"config.objective.masked_lm is {self.masked_lm}; it is at least 0."
+      )
+
+  @property
+  def features(self):
+    """Keys of the batch that are read."""
+    read = ("cls_positions", "view_weights")
+    predicted = ("predict_positions", "predict_ids", "predict_weights")
+    return read + predicted if self.masked_lm else read
+
+  @property
+  def coefficients(self):
+    """Factor of each term."""
+    return {"masked_lm": self.masked_lm} if self.masked_lm else {}
+
+  def weights(self, batch):
+    """Numbers of anchors, and of tokens to predict."""
+    found = {"contrast": jnp.sum(_real(batch))}
+    if self.masked_lm:
+      found["masked_lm"] = jnp.sum(batch["predict_weights"])
+    return found
+
+  def __call__(self, model, variables, batch, key, *, train):
+    outputs = base.apply(model, variables, batch, key, train=train)
+    views = base.output(outputs, self.head).astype(jnp.float32)
+    anchors, positives = views[:, 0], _mean(views, batch["view_weights"])
+    real = _real(batch)
+    loss = contrast.nt_xent(anchors, positives, real, self.temperature)
+    cosine = contrast.unit(anchors) * contrast.unit(positives)
+    found = jnp.sum(jnp.sum(cosine, axis=-1) * real)
+    sums = {"contrast": loss}
+    metrics = {"positive_cosine": (found, jnp.sum(real))}
+    if self.masked_lm:
+      sums["masked_lm"], told = base.token_terms(
+        base.output(outputs, "masked_lm"),
+        batch["predict_ids"],
+        batch["predict_weights"],
+      )
+      metrics |= told
+    return Outcome(sums, metrics)
+
+
+def _real(batch):
+  """1 where a row has an anchor and a positive, float32 [rows]."""
+  there = batch["view_weights"] > 0
+  return (there[:, 0] & jnp.any(there[:, 1:], axis=1)).astype(jnp.float32)
+
+
+def _mean(views, weights):
+  """The mean of a row's positives, [rows, width].
+
+  Args:
+    views: [rows, k, width], the anchor first.
+    weights: [rows, k].
+  """
+  weights = weights[:, 1:, None]
+  total = jnp.sum(views[:, 1:] * weights, axis=1)
+  return total / jnp.maximum(jnp.sum(weights, axis=1), 1.0)
