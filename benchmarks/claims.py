@@ -28,7 +28,7 @@ import numpy as np
 
 import jaxlm
 from benchmarks import _probes, _training
-from configs import bart, common, electra
+from configs import bart, common
 from jaxlm import configuration, errors, recipe
 from jaxlm.data import datasets, pmi, sources
 from jaxlm.data.corruption import corruptions
@@ -72,25 +72,6 @@ class Trained:
 
 def ordinary(args) -> dict[str, Any]:
   """A masked LM: two layers 64 wide, running text, 15% hidden."""
-  layer = dict(
-    block=dict(kind="post_norm"),
-    mixer=dict(kind="attention", heads=4),
-    feedforward=dict(kind="mlp", hidden=4 * WIDTH, activation="gelu"),
-  )
-  model = dict(
-    kind="encoder",
-    width=WIDTH,
-    embeddings=dict(kind="token", types=2),
-    positions=dict(kind="learned", max_length=512),
-    norm=dict(kind="layer_norm"),
-    input_norm=True,
-    layers=dict(layer=layer),
-    order=("layer",),
-    depth=2,
-    stack=dict(kind="scan"),
-    heads=dict(masked_lm=dict(kind="masked_lm")),
-    initializer=dict(std=0.08, truncated=True),
-  )
   data = dict(
     kind="packed",
     files=str(args.files),
@@ -106,11 +87,42 @@ def ordinary(args) -> dict[str, Any]:
     clip_norm=1.0,
     data=data,
     tokenizer=dict(kind="wordpiece", vocab_size=args.vocabulary),
-    model=model,
+    model=_encoder(WIDTH, 4, masked_lm=dict(kind="masked_lm")),
     objective=dict(kind="masked_lm"),
     optimizer=dict(kind="adamw", b2=0.98, eps=1e-6, weight_decay=0.01)
     | dict(learning_rate=args.rate),
     schedule=dict(kind="constant", warmup=0.1),
+  )
+
+
+def _encoder(width: int, heads: int, **outputs) -> dict[str, Any]:
+  """Two layers whose attention turns with positions.
+
+  With positions at the input alone so small a model stays at the entropy of
+  single tokens for a thousand steps (docs/benchmarks.md, architectures).
+  """
+  layer = dict(
+    block=dict(kind="pre_norm"),
+    mixer=dict(kind="attention", heads=heads, positions=dict(kind="rotary")),
+    feedforward=dict(kind="gated", hidden=3 * width, activation="gelu"),
+  )
+  table = dict(kind="token", types=2)
+  if width != WIDTH:
+    table = dict(kind="factorized", types=2, table_width=WIDTH)
+  return dict(
+    kind="encoder",
+    width=width,
+    embeddings=table,
+    positions=dict(kind="none"),
+    norm=dict(kind="layer_norm"),
+    input_norm=True,
+    final_norm=True,
+    layers=dict(layer=layer),
+    order=("layer",),
+    depth=2,
+    stack=dict(kind="scan"),
+    heads=outputs,
+    initializer=dict(std=0.08, truncated=True),
   )
 
 
@@ -146,20 +158,18 @@ def _units(args):
       args, rate, unit=unit, **listed.get(unit, {})
     )
     for rate in (0.15, 0.4)
-    for unit in ("uniform", "whole_word", "span", "pmi")
+    for unit in ("uniform", "span", "pmi")
   }
 
 
 def _towers(args):
   """MLM, and a discriminator of the same shape with half as wide a partner."""
-  sizes = dict(depth=2, table_width=WIDTH, dropout=0.0, std=0.08)
+  generator = _encoder(WIDTH // 2, 2, masked_lm=dict(kind="masked_lm"))
+  judge = _encoder(WIDTH, 4, replaced_token=dict(kind="replaced_token"))
   model = dict(
     kind="two_tower",
     sharing="shared",
-    towers=dict(
-      generator=electra.tower("generator", WIDTH // 2, 2, **sizes),
-      discriminator=electra.tower("discriminator", WIDTH, 4, **sizes),
-    ),
+    towers=dict(generator=generator, discriminator=judge),
   )
   masking = dict(kind="masking", rate=0.15, mask=0.85, random=0.0, keep=0.15)
   return {
@@ -421,8 +431,8 @@ def arguments(argv):
   parser.add_argument("--rows", type=int, default=16)
   parser.add_argument("--length", type=int, default=64)
   parser.add_argument("--vocabulary", type=int, default=1024)
-  parser.add_argument("--rate", type=float, default=2e-3)
-  parser.add_argument("--steps", type=int, default=1000)
+  parser.add_argument("--rate", type=float, default=3e-3)
+  parser.add_argument("--steps", type=int, default=600)
   parser.add_argument("--batches", type=int, default=16)
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--json", default="", help="where numbers are kept")
