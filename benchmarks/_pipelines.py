@@ -10,6 +10,7 @@ from jaxlm.data import datasets
 
 # Kinds of data that are made of plain text.
 TEXT = ("packed", "mixture", "noted", "variation_sets", "word_vectors")
+FED = (*TEXT, "sentences", "spans")
 
 
 def reading(data: dict, text) -> dict:
@@ -60,7 +61,7 @@ def _pipelines(args) -> dict[str, dict]:
     if "tiny" not in getattr(module, "SIZES", {}):
       continue
     config = configuration.complete(configuration.load(f"{path.stem}:tiny"))
-    if config["data"]["kind"] in TEXT:
+    if config["data"]["kind"] in FED:
       config["data"]["length"] = args.length
       config["tokenizer"]["vocab_size"] = args.vocab_size
       key = json.dumps([config["data"], config["tokenizer"]], sort_keys=True)
