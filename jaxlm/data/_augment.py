@@ -20,8 +20,8 @@ Words = list[list[int]]
 def delete_words(words: Words, random, rate: float = 0.2) -> Words:
   """Without a share of the words, rounded, drawn evenly."""
   count = min(round(rate * len(words)), len(words) - 1)
-  gone = random.choice(len(words), count, replace=False)
-  return [word for i, word in enumerate(words) if i not in set(gone.tolist())]
+  gone = set(random.choice(len(words), count, replace=False).tolist())
+  return [word for i, word in enumerate(words) if i not in gone]
 
 
 def delete_spans(
@@ -87,11 +87,10 @@ def augmented(
     random: numpy's generator.
     spec: name -> settings, applied in the order of KINDS.
   """
-  words: Words = []
-  for index in ids:
-    if not words or starts[index]:
-      words.append([])
-    words[-1].append(int(index))
+  ids = np.asarray(ids, np.int64)
+  begins = np.flatnonzero(starts[ids[1:]]) + 1 if len(ids) else ids
+  cuts, listed = [0, *begins.tolist(), len(ids)], ids.tolist()
+  words: Words = [listed[a:b] for a, b in zip(cuts, cuts[1:]) if a < b]
   for name, change in KINDS.items():
     if words and name in spec:
       words = change(words, random, **spec[name])
