@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxlm.data import order
 from jaxlm.data._tensorflow import tf
 from jaxlm.data.corruption import _threefry
 
@@ -32,9 +33,9 @@ def masked_view(corruption, tokenizer, length: int):
     return {key: made[key] for key in wanted}
 
   def masked(batch, seed, rows, epochs):
-    signed = np.int64((int(seed) + 2**63) % 2**64 - 2**63)
     numbers = (np.asarray(rows, np.int64), np.asarray(epochs, np.int64))
-    made = corrupt(batch["inputs"], batch["segments"], signed, *numbers)
+    seed = np.int64(order.signed(seed))
+    made = corrupt(batch["inputs"], batch["segments"], seed, *numbers)
     made = {key: value.numpy() for key, value in made.items()}
     return {"corrupted_inputs": made.pop("inputs"), **made}
 

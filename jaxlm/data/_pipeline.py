@@ -14,6 +14,7 @@ import numpy as np
 from jaxlm import files
 from jaxlm.data._seqio import seqio, tf
 from jaxlm.data.corruption import _threefry
+from jaxlm.data.order import signed
 from jaxlm.data.tasks import COPY_DTYPE, copies_of, files_of
 from jaxlm.data.vocabularies import SeqioVocabulary
 
@@ -190,11 +191,6 @@ def seqio_task(cache, corruption, tokenizer, length: int, seed: int = 0):
     preprocessors=[*preprocessors, corrupt],
     output_features=features,
   )
-
-
-def signed(seed: int) -> int:
-  """A seed as int64; any Python integer will do."""
-  return (int(seed) + 2**63) % 2**64 - 2**63
 
 
 def _feature(key, spec, tokenizer):

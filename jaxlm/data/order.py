@@ -120,3 +120,8 @@ def shard_slice(batch_size: int, shard: tuple[int, int]) -> slice:
     )
   size = batch_size // count
   return slice(index * size, (index + 1) * size)
+
+
+def signed(seed: int) -> int:
+  """A seed as int64; any Python integer will do."""
+  return (int(seed) + 2**63) % 2**64 - 2**63

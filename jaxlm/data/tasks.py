@@ -29,10 +29,10 @@ class Reader:
 
   def __init__(self, cache, split: str, corruption, tokenizer, length: int):
     # The preprocessing of the seqio Task, on batches: the import takes seconds.
-    from jaxlm.data._pipeline import seqio_task, signed
+    from jaxlm.data._pipeline import seqio_task
 
     task = seqio_task(cache, corruption, tokenizer, length)
-    self._cache, self._split, self._signed = cache, split, signed
+    self._cache, self._split = cache, split
     self._corrupt = task.preprocessors[-1].batch
     self._pad = tokenizer.pad_id or 0
     self.rows = cache.rows(split)
@@ -56,7 +56,7 @@ class Reader:
     _blank(gathered, indices < 0, self._pad)
     if self.copies > 1:
       gathered["copy"] = copy.astype(COPY_DTYPE)
-    seed = np.int64(self._signed(seed))
+    seed = np.int64(order.signed(seed))
     out = self._corrupt(gathered, seed, np.asarray(indices, np.int64), epochs)
     return {key: value.numpy() for key, value in out.items()}
 

@@ -4,14 +4,13 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from jaxlm import errors
 from jaxlm.objectives import contrast, objectives
-from jaxlm.objectives.simcse import SimCSE
+from jaxlm.objectives._contrastive import OfViews
 
 
 @objectives.register("clear", paper="arXiv:2012.15466")
 @dataclasses.dataclass(frozen=True)
-class CLEAR(SimCSE):
+class CLEAR(OfViews):
   """Two wordings of each sentence find each other, beside a masked LM.
 
   NT-Xent in both directions, negatives the other wordings of the whole batch,
@@ -25,14 +24,6 @@ class CLEAR(SimCSE):
 
   temperature: float = 0.1
   masked_lm: float = 1.0
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.hard_negative_weight:
-      raise errors.UserError(
-        "config.objective.hard_negative_weight is "
-        f"{self.hard_negative_weight}; 'clear' has no hard negatives."
-      )
 
   def _contrast(self, views, there):
     real = there[:, 1] > 0

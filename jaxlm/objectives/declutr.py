@@ -4,14 +4,14 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from jaxlm import errors
 from jaxlm.objectives import base, contrast, objectives
+from jaxlm.objectives._contrastive import Contrastive
 from jaxlm.types import Outcome
 
 
 @objectives.register("declutr", paper="arXiv:2006.03659")
 @dataclasses.dataclass(frozen=True)
-class DeCLUTR:
+class DeCLUTR(Contrastive):
   """A span finds the mean of others near it, beside a masked LM.
 
   NT-Xent in both directions over the whole batch: of a row, its first view is
@@ -29,31 +29,7 @@ class DeCLUTR:
     head: name of the head.
   """
 
-  temperature: float = 0.05
   masked_lm: float = 1.0
-  head: str = "embed"
-
-  def __post_init__(self):
-    if not self.temperature > 0:
-      raise errors.UserError(
-        f"config.objective.temperature is {self.temperature}; it is above 0."
-      )
-    if self.masked_lm < 0:
-      raise errors.UserError(
-        f"config.objective.masked_lm is {self.masked_lm}; it is at least 0."
-      )
-
-  @property
-  def features(self):
-    """Keys of the batch that are read."""
-    read = ("cls_positions", "view_weights")
-    predicted = ("predict_positions", "predict_ids", "predict_weights")
-    return read + predicted if self.masked_lm else read
-
-  @property
-  def coefficients(self):
-    """Factor of each term."""
-    return {"masked_lm": self.masked_lm} if self.masked_lm else {}
 
   def weights(self, batch):
     """Numbers of anchors, and of tokens to predict."""

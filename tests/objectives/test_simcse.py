@@ -220,5 +220,5 @@ def test_clear_is_nt_xent_beside_masked_lm():
   said = alone(model, params, texts, None, train=False).sums["masked_lm"]
   np.testing.assert_allclose(found.sums["masked_lm"], said, rtol=1e-6)
   assert part.passes == 2 and part.coefficients == {"masked_lm": 1.0}
-  with pytest.raises(errors.UserError, match="'clear' has no hard negatives"):
+  with pytest.raises(errors.UserError, match="hard_negative_weight"):
     objectives.build(dict(kind="clear", hard_negative_weight=1.0))
