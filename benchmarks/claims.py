@@ -11,6 +11,7 @@ so that a run that was cut off goes on. Results stand in docs/claims.md.
 
 import argparse
 import dataclasses
+import functools
 import gzip
 import json
 import os
@@ -372,14 +373,19 @@ def run(study: Study, args, done: list[dict], keep: Callable) -> list[dict]:
   """All contenders that are not done, appended as each ends."""
   found = study.contenders(args)
   found = {name: config_of(changes, args) for name, changes in found.items()}
+
+  @functools.cache
+  def made(name):
+    prepared = prepare(found[name], args)
+    return prepared, _training.Runner(found[name], prepared, args)
+
   dearest = None
   if study.equal == "flops":
-    dearest = max(_flops_of(config, args) for config in found.values())
+    dearest = max(made(name)[1].flops for name in found)
   for name, config in found.items():
     if any(r["name"] == name for r in done):
       continue
-    prepared = prepare(config, args)
-    runner = _training.Runner(config, prepared, args)
+    prepared, runner = made(name)
     steps = args.steps
     if dearest is not None:
       steps = round(steps * dearest / runner.flops)
@@ -396,10 +402,6 @@ def run(study: Study, args, done: list[dict], keep: Callable) -> list[dict]:
     )
     keep(done)
   return done
-
-
-def _flops_of(config, args) -> float:
-  return _training.Runner(config, prepare(config, args), args).flops
 
 
 def table(results: list[dict]) -> str:
