@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxlm.data import _augment, order
+from jaxlm.data import _augment, _counter, order
 from jaxlm.data._sentence_arrays import Texts, collate, reworded
 from jaxlm.data.tasks import EVALUATION_SEED
 from jaxlm.types import Batch, Task
 
 # (batch, seed, row numbers, epochs) -> more keys of the batch.
 Masked = Callable[[Batch, int, np.ndarray, np.ndarray], Batch]
+
+
+_STREAMS = 2**16  # numbers of a view; those below are the corruption's
 
 
 class Making(NamedTuple):
@@ -50,21 +53,28 @@ class Making(NamedTuple):
       return batch | more
     if more:  # of the texts as they are
       more |= {f"corrupted_{k}": batch[k] for k in ("segments", "positions")}
-    change = self._change(seed, numbers, epochs)
+    change = self._change(data.ids, seed, numbers, epochs)
     changed, rows = reworded(data, rows, self.copies, change)
     return collate(changed, rows, 1, **size) | more
 
-  def _change(self, seed, numbers, epochs):
-    starts = self.tokenizer.word_starts
+  def _change(self, ids, seed, numbers, epochs):
+    """Rewords the texts of rows, drawn by (seed, number, epoch, view)."""
     front = self.tokenizer.front
-    back = self.tokenizer.overhead() - front
+    brackets = (front, self.tokenizer.overhead() - front)
+    keys = _counter.row_keys(order.signed(seed), numbers, epochs)
 
-    def change(ids, place, view):
-      key = (seed % 2**63, int(numbers[place]), int(epochs[place]), view)
-      inner = ids[front : len(ids) - back]
-      random = np.random.default_rng(key)
-      made = _augment.augmented(inner, starts, random, self.augment)
-      return [*ids[:front], *made, *ids[len(ids) - back :]]
+    def change(spans):
+      views = len(spans) // len(numbers)
+      of_texts = tuple(np.repeat(key, views) for key in keys)
+      own = np.tile(_STREAMS * np.arange(1, 1 + views), len(numbers))
+
+      def random(stream, count):
+        return _counter.bits(of_texts, own + stream, count)
+
+      starts = self.tokenizer.word_starts
+      return _augment.reworded(
+        ids, spans, brackets, starts, random, self.augment
+      )
 
     return change
 
