@@ -144,7 +144,7 @@ class Labelled:
       tokenizer, workdir, seed, sources.fingerprint(self.files), report
     )
     texts = (text for text in self._documents() if text.strip())
-    return reporting.report(made, texts)
+    return {"measured_on": "data.files"} | reporting.report(made, texts)
 
   def evaluation(
     self,

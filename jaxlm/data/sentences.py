@@ -135,7 +135,8 @@ class Sentences:
     self._check()
     found = sources.fingerprint(self.files)
     made = self._vocabulary(tokenizer, workdir, seed, found, report)
-    return reporting.report(made, (t for t in self._documents() if t.strip()))
+    texts = (text for text in self._documents() if text.strip())
+    return {"measured_on": "data.files"} | reporting.report(made, texts)
 
   @property
   def views(self) -> int:
