@@ -52,7 +52,7 @@ def _shown(config, prepared, args) -> str:
     prepared.tokenizer,
     rows=args.rows,
     text=text_of(task, seed, args.step, batch),
-    classes=prepared.facts.get("classes", ()),
+    classes=prepared.label_names,
   )
 
 

@@ -21,7 +21,7 @@ class Sources(NamedTuple):
     return Counter(text["source"].tolist()) if "source" in text else {}
 
   @classmethod
-  def of(cls, sums, facts) -> Self:
+  def of(cls, sums, prepared) -> Self:
     """See `statistics.Measure`."""
     return cls(dict(sums))
 
@@ -57,7 +57,7 @@ class Rewording(NamedTuple):
     return sums
 
   @classmethod
-  def of(cls, sums, facts) -> Self:
+  def of(cls, sums, prepared) -> Self:
     """See `statistics.Measure`."""
     tokens = max(sums["tokens"], 1)
     return cls(sums["removed"] / tokens, sums["moved"] / tokens)
@@ -84,9 +84,9 @@ class Labels(NamedTuple):
     return Counter(labels[batch["label_weights"] > 0].tolist())
 
   @classmethod
-  def of(cls, sums, facts) -> Self:
+  def of(cls, sums, prepared) -> Self:
     """See `statistics.Measure`."""
-    return cls(_named(sums, facts.get("classes", ())))
+    return cls(_named(sums, prepared.label_names))
 
   def lines(self) -> list[str]:
     """See `statistics.Measure`."""
@@ -111,7 +111,7 @@ class Scores(NamedTuple):
     return {"count": scores.size, "sum": scores.sum(), "squares": squares}
 
   @classmethod
-  def of(cls, sums, facts) -> Self:
+  def of(cls, sums, prepared) -> Self:
     """See `statistics.Measure`."""
     count = max(sums["count"], 1)
     mean = sums["sum"] / count
@@ -139,9 +139,9 @@ class Tags(NamedTuple):
     return Counter(batch["tags"][batch["tag_weights"] > 0].tolist())
 
   @classmethod
-  def of(cls, sums, facts) -> Self:
+  def of(cls, sums, prepared) -> Self:
     """See `statistics.Measure`."""
-    return cls(_named(sums, facts.get("classes", _decoder_text.TAGS)))
+    return cls(_named(sums, prepared.label_names or _decoder_text.TAGS))
 
   def lines(self) -> list[str]:
     """See `statistics.Measure`."""
@@ -167,7 +167,7 @@ class Notes(NamedTuple):
     }
 
   @classmethod
-  def of(cls, sums, facts) -> Self:
+  def of(cls, sums, prepared) -> Self:
     """See `statistics.Measure`."""
     noted = sums["noted"] / max(sums["tokens"], 1)
     return cls(float(noted), float(sums["spans"]) / sums["rows"])
@@ -196,7 +196,7 @@ class Visible(NamedTuple):
     return {"read": (seen > 0).sum(), "there": (segments > 0).sum()}
 
   @classmethod
-  def of(cls, sums, facts) -> Self:
+  def of(cls, sums, prepared) -> Self:
     """See `statistics.Measure`."""
     return cls(float(sums["read"]) / max(sums["there"], 1))
 

@@ -180,6 +180,9 @@ class Packed:
     if copies > 1:
       facts["copies_of_a_row"] = copies
       facts["rows_with_copies"] = train.rows
+    arranged = arrangements.build(self.arrangement)
+    if relations := getattr(arranged, "relations", ()):
+      facts["relations"] = list(relations)
     if read := tasks.files_of(training):
       facts["corruption_files"] = read
     return Prepared(tokenizer, train, held_out, facts)

@@ -17,13 +17,19 @@ class Prepared(NamedTuple):
     tokenizer: a `jaxlm.data.tokenizer.Tokenizer`, no TensorFlow inside.
     train: the Task of training batches.
     validation: the Task of held-out batches, or None where there are none.
-    facts: hashes, counts, `vocab_size` and, for labelled data, `classes`.
+    facts: hashes, counts, `vocab_size` and, for labelled data, `classes`; for
+      pairs of texts, their `relations`, which are labels too.
   """
 
   tokenizer: "Tokenizer"
   train: Task
   validation: Task | None
   facts: Mapping[str, Any]
+
+  @property
+  def label_names(self) -> Sequence[str]:
+    """Names of the labels or tags of batches, () where they have none."""
+    return self.facts.get("classes") or self.facts.get("relations", ())
 
 
 def text_of(task: Task, seed: int, step: int, batch: Batch) -> Batch:

@@ -25,8 +25,8 @@ class Measure(Protocol):
     """
 
   @classmethod
-  def of(cls, sums: Mapping, facts: Mapping[str, Any]) -> Self:
-    """The measure of the sums of some batches; facts are of `Prepared`."""
+  def of(cls, sums: Mapping, prepared: Prepared) -> Self:
+    """The measure of the sums of some batches."""
 
   def lines(self) -> list[str]:
     """As text."""
@@ -86,11 +86,16 @@ class Rates(NamedTuple):
     }
 
   @classmethod
-  def of(cls, sums: Mapping[str, int], facts: Mapping[str, Any]) -> Self:
+  def of(cls, sums: Mapping[str, int], prepared: Prepared) -> Self:
     """See `Measure`."""
+    return cls.shares(sums, prepared.facts.get("copies_of_a_row", 1))
+
+  @classmethod
+  def shares(cls, sums: Mapping[str, int], copies: int) -> Self:
+    """Of sums, where so many rows of a batch are made of one row."""
     share = lambda name: float(sums[name]) / max(sums["tokens"], 1)
     return cls(
-      sequences=int(sums["rows"]) // facts.get("copies_of_a_row", 1),
+      sequences=int(sums["rows"]) // copies,
       rows=int(sums["rows"]),
       tokens=int(sums["tokens"]),
       predictions=int(sums["predictions"]),
@@ -107,19 +112,22 @@ class Rates(NamedTuple):
     if copies > 1:
       told += f", {copies} copies of each: {self.rows:,} rows of batches"
       by_all = f", {self.predicted * copies:.2%} by all copies"
-    hidden = [
-      f"corrupted {self.corrupted:.2%} of a row's text ([MASK] "
-      f"{self.masked:.2%}); predicted though shown as it is {self.kept:.2%}",
-      f"predicted {self.predicted:.2%} of a row's text{by_all}: "
-      f"{self.predictions:,} predictions",
-    ]
-    return [
+    lines = [
       told,
       f"packing efficiency {self.packing:.2%}, {self.segments:.2f} documents "
       "a row",
-      *(hidden if self.predictions else ()),
-      f"unknown tokens {self.unknown:.3%} of text",
     ]
+    if self.corrupted or self.kept:
+      lines.append(
+        f"corrupted {self.corrupted:.2%} of a row's text ([MASK] "
+        f"{self.masked:.2%}); predicted though shown as it is {self.kept:.2%}"
+      )
+    if self.predictions:
+      lines.append(
+        f"predicted {self.predicted:.2%} of a row's text{by_all}: "
+        f"{self.predictions:,} predictions"
+      )
+    return [*lines, f"unknown tokens {self.unknown:.3%} of text"]
 
 
 MEASURES: tuple[type[Measure], ...] = (Rates, *_measures.MEASURES)
@@ -143,7 +151,7 @@ def measure(
     for part, total in sums.items():
       total.update(part.counted(*pair, prepared.tokenizer))
   found = {part: total for part, total in sums.items() if total}
-  return {part: part.of(total, prepared.facts) for part, total in found.items()}
+  return {part: part.of(total, prepared) for part, total in found.items()}
 
 
 def training_pairs(
@@ -167,7 +175,7 @@ def rates(pairs: Iterable[tuple[Batch, Batch]], tokenizer, copies=1) -> Rates:
   sums: Counter = Counter()
   for batch, text in pairs:
     sums.update(Rates.counted(batch, text, tokenizer))
-  return Rates.of(sums, {"copies_of_a_row": copies})
+  return Rates.shares(sums, copies)
 
 
 def fit(report: Mapping[str, Any]) -> list[str]:
