@@ -100,9 +100,8 @@ def _read(sources, which, numbers, seed, read=tasks.Reader.read) -> dict:
 
 def _text(sources, which, numbers, seed) -> dict:
   """The same before corruption, and the `source` of each row."""
-  text = lambda reader, own, indices, epochs: reader.text(indices)
   names = np.array([source.name for source in sources])
-  found = _read(sources, which, numbers, seed, text)
+  found = _read(sources, which, numbers, seed, tasks.Reader.text)
   return found | {"source": names[which]}
 
 

@@ -29,11 +29,12 @@ class Reader:
 
   def __init__(self, cache, split: str, corruption, tokenizer, length: int):
     # The preprocessing of the seqio Task, on batches: the import takes seconds.
-    from jaxlm.data._pipeline import seqio_task
+    from jaxlm.data._pipeline import seqio_task, taken
 
     task = seqio_task(cache, corruption, tokenizer, length)
     self._cache, self._split = cache, split
     self._corrupt = task.preprocessors[-1].batch
+    self._taken = taken(corruption, length)
     self._pad = tokenizer.pad_id or 0
     self.rows = cache.rows(split)
     self.copies = copies_of(corruption, length)
@@ -59,10 +60,11 @@ class Reader:
     out = self._corrupt(gathered, seed, np.asarray(indices, np.int64), epochs)
     return {key: value.numpy() for key, value in out.items()}
 
-  def text(self, indices) -> Batch:
-    """`tokens` and `segments` of rows as they are, [rows, text length]."""
+  def text(self, seed, indices, epochs) -> Batch:
+    """`tokens` and `segments` before corruption, [rows, text length]."""
     gathered = self._gather(indices)
-    return {key: gathered[key] for key in ("tokens", "segments")}
+    text = {key: gathered[key] for key in ("tokens", "segments")}
+    return self._taken(text, seed, indices, epochs)
 
   def _gather(self, indices) -> dict[str, np.ndarray]:
     gathered = self._cache.gather(self._split, np.maximum(indices, 0))
@@ -130,12 +132,17 @@ def make(
     numbers = (found[part] for found in drawn(seed, step))
     return reader.read(EVALUATION_SEED if evaluation else seed, *numbers)
 
+  def text_at(seed, step):
+    indices, epochs, _ = drawn(seed, step)
+    own = EVALUATION_SEED if evaluation else seed
+    return reader.text(own, indices, epochs)
+
   return Task(
     name=name,
     batch_spec=batch_spec(reader.features, batch_size),
     batch_at=batch_at,
     rows=rows * copies,
-    text_at=lambda seed, step: reader.text(drawn(seed, step)[0]),
+    text_at=text_at,
   )
 
 
