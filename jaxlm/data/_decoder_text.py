@@ -66,15 +66,17 @@ def rates(batch) -> list[str]:
 
 
 def _noise(batch, tokenizer, row, segment) -> list[str]:
-  """Places of the second view that differ from the first."""
+  """The second view, and its places that differ from the first."""
   if "corrupted_inputs" not in batch:
     return []
-  differs = batch["tags"][row] > 0
-  places = np.flatnonzero(differs & (batch["segments"][row] == segment))
+  here = batch["segments"][row] == segment
+  places = np.flatnonzero(here & (batch["tags"][row] > 0))
   piece = lambda key, at: tokenizer.id_to_token(batch[key][row][at])
   told = [
     f"{at}: {piece('inputs', at)} -> {piece('corrupted_inputs', at)} "
     f"{TAGS[batch['tags'][row][at]]}"
     for at in places
   ]
-  return [f"    noise {', '.join(told)}"] if told else []
+  text = tokenizer.decode(batch["corrupted_inputs"][row][here], specials=True)
+  noise = [f"    noise {', '.join(told)}"] if told else []
+  return [f"    second view | {text}", *noise]

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from jaxlm.data import _decoder_text, _views
+from jaxlm.data import _label_measures, _views
 from jaxlm.types import Batch
 
 
@@ -27,7 +27,7 @@ class Sources(NamedTuple):
 
   def lines(self) -> list[str]:
     """See `statistics.Measure`."""
-    return [f"rows of sources: {_shares(self.rows)}"]
+    return [f"rows of sources: {_label_measures.told(self.rows)}"]
 
 
 class Rewording(NamedTuple):
@@ -68,84 +68,6 @@ class Rewording(NamedTuple):
       f"rewording leaves out {self.removed:.2%} of text and moves "
       f"{self.moved:.2%}"
     ]
-
-
-class Labels(NamedTuple):
-  """How often each class is the label of a text, by its name or number."""
-
-  counts: Mapping[str, int]
-
-  @staticmethod
-  def counted(batch: Batch, text: Batch, tokenizer) -> Mapping[int, int]:
-    """See `statistics.Measure`."""
-    labels = batch.get("labels", np.zeros(0))
-    if not np.issubdtype(labels.dtype, np.integer):
-      return {}
-    return Counter(labels[batch["label_weights"] > 0].tolist())
-
-  @classmethod
-  def of(cls, sums, prepared) -> Self:
-    """See `statistics.Measure`."""
-    return cls(_named(sums, prepared.label_names))
-
-  def lines(self) -> list[str]:
-    """See `statistics.Measure`."""
-    return [f"labels: {_shares(self.counts)}"]
-
-
-class Scores(NamedTuple):
-  """Mean and standard deviation of so many scores."""
-
-  count: int
-  mean: float
-  spread: float
-
-  @staticmethod
-  def counted(batch: Batch, text: Batch, tokenizer) -> Mapping[str, float]:
-    """See `statistics.Measure`."""
-    labels = batch.get("labels", np.zeros(0, np.int32))
-    if not np.issubdtype(labels.dtype, np.floating):
-      return {}
-    scores = labels[batch["label_weights"] > 0].astype(np.float64)
-    squares = np.square(scores).sum()
-    return {"count": scores.size, "sum": scores.sum(), "squares": squares}
-
-  @classmethod
-  def of(cls, sums, prepared) -> Self:
-    """See `statistics.Measure`."""
-    count = max(sums["count"], 1)
-    mean = sums["sum"] / count
-    variance = max(sums["squares"] / count - mean**2, 0.0)
-    return cls(sums["count"], float(mean), float(np.sqrt(variance)))
-
-  def lines(self) -> list[str]:
-    """See `statistics.Measure`."""
-    return [
-      f"scores: mean {self.mean:.3f}, standard deviation {self.spread:.3f}, "
-      f"of {self.count:,}"
-    ]
-
-
-class Tags(NamedTuple):
-  """How often each class is the tag of a token, by its name."""
-
-  counts: Mapping[str, int]
-
-  @staticmethod
-  def counted(batch: Batch, text: Batch, tokenizer) -> Mapping[int, int]:
-    """See `statistics.Measure`."""
-    if "tags" not in batch:
-      return {}
-    return Counter(batch["tags"][batch["tag_weights"] > 0].tolist())
-
-  @classmethod
-  def of(cls, sums, prepared) -> Self:
-    """See `statistics.Measure`."""
-    return cls(_named(sums, prepared.label_names or _decoder_text.TAGS))
-
-  def lines(self) -> list[str]:
-    """See `statistics.Measure`."""
-    return [f"tags: {_shares(self.counts)}"]
 
 
 class Notes(NamedTuple):
@@ -205,7 +127,43 @@ class Visible(NamedTuple):
     return [f"the encoder reads {self.read:.2%} of the tokens"]
 
 
-MEASURES = (Sources, Rewording, Labels, Scores, Tags, Notes, Visible)
+class Targets(NamedTuple):
+  """What a decoder writes.
+
+  Attributes:
+    packing: share of its places that are no padding.
+    ratio: tokens to write for each token that the encoder reads.
+  """
+
+  packing: float
+  ratio: float
+
+  @staticmethod
+  def counted(batch: Batch, text: Batch, tokenizer) -> Mapping[str, int]:
+    """See `statistics.Measure`."""
+    if "decoder_inputs" not in batch:
+      return {}
+    return {
+      "written": (batch["weights"] > 0).sum(),
+      "places": batch["weights"].size,
+      "read": (_views.read(batch).segments > 0).sum(),
+    }
+
+  @classmethod
+  def of(cls, sums, prepared) -> Self:
+    """See `statistics.Measure`."""
+    written = float(sums["written"])
+    return cls(written / sums["places"], written / max(sums["read"], 1))
+
+  def lines(self) -> list[str]:
+    """See `statistics.Measure`."""
+    return [
+      f"targets: packing efficiency {self.packing:.2%}, {self.ratio:.2f} "
+      "tokens a token of the inputs"
+    ]
+
+
+MEASURES = (Sources, Rewording, Notes, Visible, Targets)
 
 
 def _texts(ids, segments, ordinary) -> list[list[int]]:
@@ -214,16 +172,3 @@ def _texts(ids, segments, ordinary) -> list[list[int]]:
     ids[(segments == segment) & ordinary[ids]].tolist()
     for segment in range(1, segments.max(initial=0) + 1)
   ]
-
-
-def _named(counts: Mapping[int, int], names) -> dict[str, int]:
-  return {
-    str(names[label]) if label < len(names) else str(label): counts[label]
-    for label in sorted(counts)
-  }
-
-
-def _shares(counts: Mapping[str, int]) -> str:
-  total = max(sum(counts.values()), 1)
-  parts = sorted(counts.items(), key=lambda item: -item[1])
-  return ", ".join(f"{name} {n / total:.2%} ({n:,})" for name, n in parts)

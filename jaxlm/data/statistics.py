@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from jaxlm.data import _measures, _views
+from jaxlm.data import _label_measures, _measures, _views
 from jaxlm.data.prepared import Prepared, text_of
 from jaxlm.types import Batch, Task
 
@@ -130,7 +130,11 @@ class Rates(NamedTuple):
     return [*lines, f"unknown tokens {self.unknown:.3%} of text"]
 
 
-MEASURES: tuple[type[Measure], ...] = (Rates, *_measures.MEASURES)
+MEASURES: tuple[type[Measure], ...] = (
+  Rates,
+  *_measures.MEASURES,
+  *_label_measures.MEASURES,
+)
 
 
 def measure(

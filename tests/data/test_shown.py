@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxlm import configuration
-from jaxlm.data import _measures, datasets, statistics
+from jaxlm.data import _label_measures, _measures, datasets, statistics
 from jaxlm.data.prepared import describe, text_of
 
 STEPS, ROWS, SEED = 2, 12, 3
@@ -140,7 +140,7 @@ def test_what_is_shown_and_measured(made, tmp_path):
   assert found.pop(statistics.Rates)._asdict() == pytest.approx(
     rates(pairs, prepared), rel=1e-12
   )
-  for part in (sources, rewording, labels, scores, tags, notes, visible):
+  for part in PARTS:
     part(found, pairs, prepared, tmp_path)
   assert not found
   fits = data.tokenizer_report(
@@ -365,7 +365,7 @@ def labels(found, pairs, prepared, folder):
             assert f"    label {name}" in said
           counts[name] += 1
     assert said.count("    label ") == (batch["label_weights"] > 0).sum()
-  assert found.pop(_measures.Labels).counts == counts
+  assert found.pop(_label_measures.Labels).counts == counts
 
 
 def scores(found, pairs, prepared, folder):
@@ -377,7 +377,7 @@ def scores(found, pairs, prepared, folder):
     for batch, _ in pairs
     for row in batch["inputs"]
   ]
-  got = found.pop(_measures.Scores)
+  got = found.pop(_label_measures.Scores)
   want = (len(sizes), np.mean(sizes), np.std(sizes))
   assert tuple(got) == pytest.approx(want)
 
@@ -402,7 +402,7 @@ def tags(found, pairs, prepared, folder):
         name = f"T{piece[0]}"
         assert f"{place}: {piece} {name}" in said
       counts[name] += 1
-  assert found.pop(_measures.Tags).counts == counts
+  assert found.pop(_label_measures.Tags).counts == counts
 
 
 def notes(found, pairs, prepared, folder):
@@ -439,3 +439,52 @@ def visible(found, pairs, prepared, folder):
       read = prepared.tokenizer.decode(read, specials=True)
       assert f"    encoder reads | {read}" in said
   assert found.pop(_measures.Visible).read == seen / there
+
+
+def targets(found, pairs, prepared, folder):
+  if "decoder_inputs" not in pairs[0][0]:
+    return
+  written = places = read = 0
+  for batch, _ in pairs:
+    for row, segments in zip(batch["weights"], batch["segments"]):
+      written += sum(weight > 0 for weight in row)
+      places += len(row)
+      read += sum(segment > 0 for segment in segments)
+  want = (written / places, written / read)
+  assert tuple(found.pop(_measures.Targets)) == pytest.approx(want)
+
+
+PARTS = (
+  sources,
+  rewording,
+  labels,
+  scores,
+  tags,
+  notes,
+  visible,
+  targets,
+)
+
+
+def test_a_blank_negative_does_not_count(tmp_path):
+  lines = ["a,b,c"] + ["fine weather,a fine day,rain"] * 4 + ["a b,b c,"] * 4
+  (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+  made = datasets.build(
+    dict(
+      kind="sentences",
+      files=str(tmp_path / "rows.csv"),
+      columns=("a", "b", "c"),
+      validation_share=0.0,
+    )
+  ).prepare(
+    tokenizer=dict(kind="wordpiece", vocab_size=60),
+    workdir=tmp_path / "run",
+    batch_size=8,
+    seed=0,
+    report=lambda line: None,
+  )
+  batch = made.train.batch_at(0, 0)
+  lines = describe(batch, made.tokenizer, 8).split("\n")
+  blank = [i for i, line in enumerate(lines) if line == "    does not count"]
+  assert len(blank) == 4
+  assert all(lines[i - 1].startswith("  3 | [CLS] [SEP]") for i in blank)
