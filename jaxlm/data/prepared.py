@@ -1,6 +1,6 @@
 """What `prepare` of every data set hands to training, and batches as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxlm.data import _decoder_text, _row_text, _views
@@ -25,6 +25,14 @@ class Prepared(NamedTuple):
   train: Task
   validation: Task | None
   facts: Mapping[str, Any]
+
+  def changed(self, change: Callable[[Task], Task], **facts) -> "Prepared":
+    """With both Tasks changed, and more facts."""
+    train, held_out = (
+      task and change(task) for task in (self.train, self.validation)
+    )
+    facts = {**self.facts, **facts}
+    return self._replace(train=train, validation=held_out, facts=facts)
 
   @property
   def label_names(self) -> Sequence[str]:
