@@ -92,8 +92,8 @@ class Shown(NamedTuple):
 
   def _unpredicted(self, row, segment):
     """What is hidden and not predicted."""
-    shown = self.text and _views.in_place(self.batch, self.text)
-    if shown is None or not len(shown):
+    shown = _views.in_place(self.batch, self.text) if self.text else None
+    if shown is None:
       return
     tokens = self.text["tokens"][row]
     changed = (shown[row] != tokens) & (self.text["segments"][row] == segment)
