@@ -35,6 +35,12 @@ class Making(NamedTuple):
   masked: Masked | None = None
   augment: Mapping[str, Any] = {}
 
+  def text(self, *drawn) -> Batch:
+    """What `batch` is made of, see `Task.text_at`."""
+    plain = self._replace(masked=None, augment={}).batch(*drawn)
+    reworded = np.full(len(plain["inputs"]), bool(self.augment))
+    return as_text(plain) | {"reworded": reworded}
+
   def batch(self, data: Texts, rows, seed, numbers, epochs) -> Batch:
     """The batch of some rows.
 
@@ -90,15 +96,23 @@ def training(data: Texts, size: int, making: Making, together: int = 1) -> Task:
       both numbers of rows.
   """
 
-  def batch_at(seed, step, shard=(0, 1)) -> Batch:
+  def drawn(seed, step, part=slice(None)):
     runs, epochs, places = order.copies_of_step(
       seed, step, size, data.rows // together, together
     )
-    rows = runs * together + places
-    part = order.shard_slice(size, shard)
-    return making.batch(data, rows[part], seed, rows[part], epochs[part])
+    rows = (runs * together + places)[part]
+    return data, rows, seed, rows, epochs[part]
 
-  return Task("train", _spec(data, size, making), batch_at, data.rows)
+  def batch_at(seed, step, shard=(0, 1)) -> Batch:
+    return making.batch(*drawn(seed, step, order.shard_slice(size, shard)))
+
+  return Task(
+    "train",
+    _spec(data, size, making),
+    batch_at,
+    data.rows,
+    text_at=lambda seed, step: making.text(*drawn(seed, step)),
+  )
 
 
 def evaluation(data: Texts, size: int, making: Making) -> Task:
@@ -108,21 +122,32 @@ def evaluation(data: Texts, size: int, making: Making) -> Task:
   """
   steps = -(-data.rows // size)
 
+  def drawn(step, part=slice(None)):
+    rows = order.entries(step % steps, size)[part]
+    return data, rows % data.rows, EVALUATION_SEED, rows, np.zeros_like(rows)
+
   def batch_at(seed, step, shard=(0, 1)) -> Batch:
     del seed
-    first = step % steps * size
-    rows = np.arange(first, first + size, dtype=np.int64)
-    rows = rows[order.shard_slice(size, shard)]
-    batch = making.batch(
-      data, rows % data.rows, EVALUATION_SEED, rows, np.zeros_like(rows)
-    )
-    counts = (rows < data.rows)[:, None]
+    found = drawn(step, order.shard_slice(size, shard))
+    batch = making.batch(*found)
+    counts = (found[3] < data.rows)[:, None]
     return {
       key: value * counts if key.endswith("weights") else value
       for key, value in batch.items()
     }
 
-  return Task("validation", _spec(data, size, making), batch_at, data.rows)
+  return Task(
+    "validation",
+    _spec(data, size, making),
+    batch_at,
+    data.rows,
+    text_at=lambda seed, step: making.text(*drawn(step)),
+  )
+
+
+def as_text(batch: Batch) -> Batch:
+  """`tokens` and `segments` of a batch of which nothing is hidden."""
+  return {"tokens": batch["inputs"], "segments": batch["segments"]}
 
 
 def _spec(data, size, making):
