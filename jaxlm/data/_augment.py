@@ -124,10 +124,11 @@ def check(spec: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _check_value(where: str, value, share: bool) -> None:
-  number = isinstance(value, int | float) and not isinstance(value, bool)
+  kinds = (int, float) if share else (int,)
+  number = type(value) in kinds  # True is no number here
   if share and not (number and 0 <= value < 1):
     raise errors.UserError(f"{where} is {value!r}; a share lies from 0 to 1.")
-  if not share and not (number and value == int(value) >= 1):
+  if not share and not (number and value >= 1):
     raise errors.UserError(
       f"{where} is {value!r}; it is a whole number of at least 1."
     )

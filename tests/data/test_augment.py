@@ -212,6 +212,7 @@ def test_views_are_reworded_and_the_masked_lm_reads_the_text(prepared):
     (dict(reorder=dict(rate=0.1)), "reorder takes no 'rate'.*pairs, share"),
     (dict(delete_words=dict(rate=1.0)), "delete_words.rate is 1.0"),
     (dict(reorder=dict(share="a")), "share is 'a'; a share lies from 0"),
+    (dict(reorder=dict(pairs=2.0)), "pairs is 2.0; it is a whole number"),
     (dict(delete_spans=dict(spans=0.5)), "spans is 0.5; it is a whole number"),
   ],
 )
