@@ -18,12 +18,6 @@ from jaxlm.schedules import schedules
 from jaxlm.training import cost, durations, plan
 from jaxlm.types import Task
 
-# What models read beside what all do, and the setting that makes data give it.
-_GIVEN_BY = {
-  "note_ids": "config.data.kind='noted'",
-  "note_spans": "config.data.kind='noted'",
-  "visible_positions": "config.data.corruption.kind='visible_masking'",
-}
 _DTYPES = {
   "float32": jnp.float32,
   "bfloat16": jnp.bfloat16,
@@ -88,35 +82,20 @@ def model_spec(
       "config.data.words."
     )
   if "embeddings" in spec:
-    spec["embeddings"] = _spelled(spec["embeddings"], facts)
-  spec["heads"] = {
-    name: {**_told_to_head(head, facts), **head}
-    for name, head in spec.get("heads", {}).items()
-  }
+    spec["embeddings"] = _told(embedding_parts, spec["embeddings"], facts)
+  spec.setdefault("heads", {})
+  for family in assembly.HEADS:
+    if family in spec:
+      heads = spec[family].items()
+      spec[family] = {k: _told(head_parts, head, facts) for k, head in heads}
   return spec
 
 
-def _told_to_head(head, facts) -> dict[str, int]:
-  """What the data tell a head that the config need not say."""
-  classes = len(facts.get("classes", ()))
-  if classes and head["kind"] in ("classify", "tag"):
-    return {"classes": classes}
-  if "vectors" in facts and head["kind"] == "continuous":
-    return {"vector_width": facts["vectors"]["width"]}
-  return {}
-
-
-def _spelled(embeddings, facts) -> dict[str, Any]:
-  """The spec of embeddings, with what they read of the data.
-
-  The texts of all tokens, or the width of words' vectors.
-  """
-  kind = embedding_parts.check(embeddings)
-  if "vectors" in facts and kind == "given_vectors":
-    return {"vector_width": facts["vectors"]["width"], **embeddings}
-  if "pieces" in facts and "vocabulary" in embedding_parts.fields(kind):
-    return {**embeddings, "vocabulary": tuple(facts["pieces"])}
-  return dict(embeddings)
+def _told(family, spec, facts) -> dict[str, Any]:
+  """The spec of a part with what the data tell it and it leaves unset."""
+  part = family.entry(family.check(spec)).build
+  known = part.told(facts) if hasattr(part, "told") else {}
+  return {**known, **spec}
 
 
 def build_model(spec: Mapping[str, Any], config: Mapping[str, Any]):
@@ -214,16 +193,15 @@ def check_features(objective, model, task: Task) -> None:
   if getattr(model, "updates", False) and not kept:
     raise errors.UserError(
       f"The model '{type(model).__name__}' passes notes on to the next step, "
-      f"which the objective '{type(objective).__name__}' drops: take "
-      "masked_lm, masked_lm_next_sentence or replaced_token_detection."
+      f"which the objective '{type(objective).__name__}' drops; objectives "
+      f"that keep them: {', '.join(_keeping())}."
     )
-  lacking = [
-    f for f in getattr(model, "features", ()) if f not in task.batch_spec
-  ]
+  given_by = getattr(model, "features", {})
+  lacking = [name for name in given_by if name not in task.batch_spec]
   if lacking:
     raise errors.UserError(
       f"The model '{type(model).__name__}' reads {', '.join(lacking)}, which "
-      f"the data '{task.name}' do not give: set {_GIVEN_BY[lacking[0]]}."
+      f"the data '{task.name}' do not give: set {given_by[lacking[0]]}."
     )
   missing = [f for f in objective.features if f not in task.batch_spec]
   if missing:
@@ -233,6 +211,12 @@ def check_features(objective, model, task: Task) -> None:
       f"give {', '.join(sorted(task.batch_spec))}. Check config.objective.kind "
       "against config.data."
     )
+
+
+def _keeping() -> list[str]:
+  """Kinds of objectives that pass on what the next step starts from."""
+  parts = {kind: objectives.entry(kind).build for kind in objectives.kinds()}
+  return [k for k, p in parts.items() if getattr(p, "keeps_updates", False)]
 
 
 def check_length(spec: Mapping[str, Any], task: Task) -> None:
@@ -352,11 +336,7 @@ def _head_flops(spec, sizes, task):
     _met_by_head(head, _under(f"heads_{name}/", sizes), spec)
     for name, head in spec.get("heads", {}).items()
   )
-  tied = ("masked_lm", "causal_lm", "seq2seq_lm", "bidirectional_lm")
-  if any(
-    head["kind"] in tied and head.get("tied", True)
-    for head in spec.get("heads", {}).values()
-  ):
+  if any(map(_tied, spec.get("heads", {}).values())):
     heads += sizes.get("embeddings/table", 0)
   read = ("predict_ids", "targets", "tags", "labels")
   read = [task.batch_spec[key].size for key in read if key in task.batch_spec]
@@ -368,6 +348,12 @@ def _head_flops(spec, sizes, task):
   return cost.formula_flops(
     0, 0, head_parameters=heads, head_tokens=each * max(read, default=0)
   )
+
+
+def _tied(head) -> bool:
+  """Whether a head's output is the token table."""
+  part = head_parts.entry(head["kind"]).build
+  return head.get("tied", getattr(part, "tied", False))
 
 
 def _under(start, sizes):

@@ -74,8 +74,11 @@ class VisibleEncoder(nn.Module):
   narrowing: nn.Module | None = None
   crosses: bool = False
 
-  # What it reads of a batch beside what all models do.
-  features = ("visible_positions",)
+  # What it reads of a batch beside what all models do, with the setting that
+  # makes data give it.
+  features = {
+    "visible_positions": "config.data.corruption.kind='visible_masking'"
+  }
 
   def __call__(self, batch, *, train=False, capture=frozenset()):
     """Runs both towers and all heads.

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm import errors
+from jaxlm.layers import told
 
 
 class Tableless(nn.Module):
@@ -46,9 +47,11 @@ class Spelled(Tableless):
   Attributes:
     vocab_size: tokens of the vocabulary.
     width: width of the model.
-    vocabulary: the text of every token, which `recipe.model_spec` takes from
-      the tokenizer; a token beyond it is spelled as its id.
+    vocabulary: the text of every token, which the tokenizer tells; a token
+      beyond it is spelled as its id.
   """
+
+  told = staticmethod(told.vocabulary)
 
   vocabulary: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm import errors
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.embeddings import embeddings
 from jaxlm.layers.embeddings._spelled import Tableless
 from jaxlm.layers.norms import norms
@@ -32,6 +32,8 @@ class GivenVectors(Tableless):
     vector_width: of v; the data tell it where the config does not.
     norm: spec of the norm behind W, or None.
   """
+
+  told = staticmethod(told.vector_width)
 
   vector_width: int = 300
   norm: dict | None = None

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm import errors
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.embeddings import _spelling, embeddings
 from jaxlm.layers.primitives import Initializer
 
@@ -32,8 +32,8 @@ class NgramHash(nn.Module):
   Attributes:
     vocab_size: tokens of the vocabulary.
     width: width of the model.
-    vocabulary: the text of every token, which `recipe.model_spec` takes from
-      the tokenizer; a token beyond it is spelled as its id.
+    vocabulary: the text of every token, which the tokenizer tells; a token
+      beyond it is spelled as its id.
     ngrams: the longest n-gram, in bytes.
     split: columns of n: 'pyramid' (proportional to n) or 'equal'; the rest
       goes to the longest.
@@ -42,6 +42,7 @@ class NgramHash(nn.Module):
   """
 
   keeps_table: ClassVar[bool] = False
+  told = staticmethod(told.vocabulary)
 
   vocab_size: int
   width: int

@@ -9,7 +9,7 @@ costs the same however many words there are. The vectors are the data's
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.heads import base, heads
 from jaxlm.layers.primitives import Initializer
 
@@ -25,6 +25,8 @@ class ContinuousHead(nn.Module):
     directions: 2 for both neighbours in a `bidirectional_lm` model, whose
       directions share nothing, as ELMo-C trains them.
   """
+
+  told = staticmethod(told.vector_width)
 
   vector_width: int = 300
   directions: int = 1

@@ -32,6 +32,7 @@ class MaskedLMHead(nn.Module):
 
   # The states that it reads: those at these places, where the batch has them.
   places: ClassVar[str] = "predict_positions"
+  tied: ClassVar[bool] = True
 
   norm: dict
   activation: str = "gelu"

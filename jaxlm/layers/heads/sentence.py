@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.heads import heads
 from jaxlm.layers.heads.base import pooled, sentences
 from jaxlm.layers.primitives import Initializer
@@ -68,6 +68,8 @@ class SentenceHead(nn.Module):
 @heads.register("classify", paper="arXiv:1810.04805", example={"classes": 3})
 class ClassificationHead(SentenceHead):
   """Logits of classes."""
+
+  told = staticmethod(told.classes)
 
 
 @heads.register("regress", paper="arXiv:1810.04805", example={"classes": 1})

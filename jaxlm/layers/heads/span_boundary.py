@@ -30,6 +30,7 @@ class SpanBoundaryHead(nn.Module):
   """
 
   pretraining_only: ClassVar[bool] = True  # exports leave it out
+  tied: ClassVar[bool] = True
 
   norm: dict
   targets: int = 20

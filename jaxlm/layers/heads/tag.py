@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.heads import heads
 from jaxlm.layers.heads.base import pooled
 from jaxlm.layers.primitives import Initializer
@@ -23,6 +23,8 @@ class TaggingHead(nn.Module):
     norm: spec of that norm.
     dropout: rate before the output map.
   """
+
+  told = staticmethod(told.classes)
 
   classes: int
   pooler: bool = False
