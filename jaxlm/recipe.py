@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlm import errors, paths, sharding
+from jaxlm import errors, sharding
+from jaxlm.flops import flops_per_step
 from jaxlm.layers.embeddings import embeddings as embedding_parts
 from jaxlm.layers.heads import heads as head_parts
-from jaxlm.layers.mixers import mixers
-from jaxlm.models import assembly, models, replacement, taught
+from jaxlm.models import assembly, replacement, taught
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
 from jaxlm.schedules import schedules
@@ -242,135 +242,6 @@ def check_packing(model, data) -> None:
       "config.data.arrangement.max_per_row=1 (one document a row), or "
       "config.data.arrangement=dict(kind='blocks') (running text)."
     )
-
-
-def flops_per_step(spec: Mapping[str, Any], params, task: Task) -> float:
-  """FLOPs of a step by the formula of `cost.formula_flops`, all towers."""
-  sizes = {path: leaf.size for path, leaf in paths.flatten(params).items()}
-  total = _head_flops(spec, sizes, task)
-  for name, tower in assembly.towers(spec).items():
-    start = f"{name}/" if name else ""
-    own = {
-      path.removeprefix(start): n
-      for path, n in sizes.items()
-      if path.startswith(start)
-    }
-    rows, met = task.batch_spec["inputs"].shape[0], _met(spec, name, task)
-    total += _body_flops(tower, own, rows, **met)
-    total += _head_flops(tower, own, task) if name else 0.0
-  return total
-
-
-def _met(spec, tower, task) -> dict[str, int]:
-  """Tokens a row that layers of a tower meet.
-
-  Returns:
-    `row`: of layers; `source`: of what cross-attention reads; `feedforward`:
-    of feed-forwards, where they are fewer; `last`: how often the last layer
-    runs, over the same keys and values. What a model's `lengths` says.
-  """
-  length = task.batch_spec["inputs"].shape[1]
-  key = f"{tower}_inputs"  # of a decoder beside an encoder
-  row = task.batch_spec[key if key in task.batch_spec else "inputs"].shape[1]
-  met = {"row": row, "source": length}
-  part = models.entry(spec["kind"]).build
-  if hasattr(part, "lengths"):
-    met |= part.lengths(spec, task.batch_spec)[tower]
-  return met
-
-
-def _body_flops(spec, sizes, rows, *, row, source, feedforward=None, last=1):
-  """Of layers; the lengths are those of `_met`."""
-  layers = [spec["layers"][name] for name in assembly.layer_order(spec)]
-  widths = list(assembly.widths(spec))
-  runs = assembly.runs(spec)
-  if last > 1:
-    runs |= {f"layers_{len(layers) - 1}": last}
-    layers += layers[-1:] * (last - 1)
-    widths += widths[-1:] * (last - 1)
-  body = {
-    p: n * (1 if last > 1 and _of_keys(p) else runs.get(p.split("/")[1], 1))
-    for p, n in sizes.items()
-    if p.startswith("stack/")
-  }
-  crossing = [_crosses(layer["mixer"]) for layer in layers]
-  once = ("/cross/key/", "/cross/value/")  # a source token, not a target's
-  if all(crossing):
-    once += ("/mixer/key/", "/mixer/value/")
-  total = 0.0
-  for path, size in body.items():
-    tokens = row
-    if any(part in path for part in once):
-      tokens = source
-    elif feedforward is not None and "/feedforward" in path:
-      tokens = feedforward
-    total += cost.formula_flops(size, rows * tokens)
-  attention = []
-  for layer, crosses, width in zip(layers, crossing, widths):
-    span = min(layer["mixer"].get("window", 0) or row, row)
-    span = source if crosses else span
-    attention.append((_attended(width, layer["mixer"]), span))
-    if "cross" in layer:
-      attention.append((_attended(width, layer["cross"]), source))
-  return total + cost.formula_flops(0, rows * row, attention=attention)
-
-
-def _of_keys(path) -> bool:
-  return "/mixer/key/" in path or "/mixer/value/" in path
-
-
-def _crosses(mixer) -> bool:
-  """Whether a mixer looks at states of another model."""
-  return getattr(mixers.entry(mixer["kind"]).build, "reads_memory", False)
-
-
-def _attended(width, mixer) -> float:
-  """Width over all heads that have scores."""
-  part = mixers.entry(mixer["kind"]).build
-  whole = mixer.get("head_dim", 0) * mixer.get("heads", 0) or width
-  return whole * getattr(part, "score_share", 1.0)
-
-
-def _head_flops(spec, sizes, task):
-  heads = sum(
-    _met_by_head(head, _under(f"heads_{name}/", sizes), spec)
-    for name, head in spec.get("heads", {}).items()
-  )
-  if any(map(_tied, spec.get("heads", {}).values())):
-    heads += sizes.get("embeddings/table", 0)
-  read = ("predict_ids", "targets", "tags", "labels")
-  read = [task.batch_spec[key].size for key in read if key in task.batch_spec]
-  parts = (
-    head_parts.entry(head["kind"]).build
-    for head in spec.get("heads", {}).values()
-  )
-  each = max((getattr(part, "predictions", 1) for part in parts), default=1)
-  return cost.formula_flops(
-    0, 0, head_parameters=heads, head_tokens=each * max(read, default=0)
-  )
-
-
-def _tied(head) -> bool:
-  """Whether a head's output is the token table."""
-  part = head_parts.entry(head["kind"]).build
-  return head.get("tied", getattr(part, "tied", False))
-
-
-def _under(start, sizes):
-  """The sizes of what lies under a path, by the rest of it."""
-  return {
-    path.removeprefix(start): n
-    for path, n in sizes.items()
-    if path.startswith(start)
-  }
-
-
-def _met_by_head(head, sizes, spec) -> float:
-  """Weights of a head that a place meets; all, or what the part says."""
-  part = head_parts.entry(head["kind"]).build
-  if hasattr(part, "met"):
-    return part.met(head, sizes, spec["vocab_size"])
-  return sum(sizes.values())
 
 
 def _settings(kind, config, key):

@@ -165,7 +165,7 @@ class VisibleEncoder(nn.Module):
 
   @staticmethod
   def lengths(spec: Mapping[str, Any], batch_spec) -> dict[str, Any]:
-    """Tokens a row of each tower, for FLOPs; see `jaxlm.recipe`."""
+    """Tokens a row of each tower, for FLOPs; see `jaxlm.flops`."""
     seen = _late.row_of(batch_spec, "visible_positions")
     crosses = _late.crosses(spec["towers"]["decoder"])
     key = "predict_positions" if crosses else "inputs"

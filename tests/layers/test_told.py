@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxlm import recipe, registry
+from jaxlm import flops, recipe, registry
 from jaxlm.layers import told
 from jaxlm.layers.embeddings import embeddings
 from jaxlm.layers.heads import heads
@@ -81,7 +81,7 @@ def test_a_new_head_asks_without_an_edit_elsewhere(monkeypatch):
 
 def test_heads_say_whether_their_output_is_the_token_table():
   """FLOPs count the table once, where a head reads it."""
-  ties = lambda **head: recipe._tied(head)
+  ties = lambda **head: flops._tied(head)
   assert ties(kind="masked_lm") and ties(kind="span_boundary")
   for kind in ("causal_lm", "seq2seq_lm", "bidirectional_lm"):
     assert ties(kind=kind) and not ties(kind=kind, tied=False)
