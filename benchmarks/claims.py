@@ -44,7 +44,7 @@ class Study:
   """One table.
 
   Attributes:
-    contenders: args -> {name: changes of `ordinary`}.
+    contenders: args -> {name: changes of `ordinary`, see `config_of`}.
     measures: each (Trained, args) -> {column: number}.
     equal: "steps", or "flops": of the dearest contender.
   """
@@ -177,7 +177,6 @@ def _towers(args):
     "masked LM": dict(),
     "ELECTRA": dict(
       model=model,
-      replace_model=True,
       data=dict(corruption=masking, evaluation_corruption=None),
       objective=dict(kind="replaced_token_detection", weight=50.0),
     ),
@@ -188,7 +187,8 @@ def _noted(args):
   """BERT and TNF on the same rows, which tell of rare words."""
   data = dict(kind="noted", min_count=8, max_count=16, words=128, spans=16)
   notes = dict(words=128, share=0.5, rate=0.1, reach=8)
-  model = dict(kind="note_taking_encoder", notes=notes)
+  model = _encoder(WIDTH, 4, masked_lm=dict(kind="masked_lm"))
+  model |= dict(kind="note_taking_encoder", notes=notes)
   return {"BERT": dict(data=data), "TNF": dict(data=data, model=model)}
 
 
@@ -205,7 +205,7 @@ def _structured(args):
     )
     arrangement = dict(kind="pairs", relations=relations)
     return dict(
-      model=dict(heads=heads),
+      model=_encoder(WIDTH, 4, **heads),
       objective=dict(kind="masked_lm_next_sentence"),
       data=dict(
         files=str(_one_sentence_a_line(args)),
@@ -233,7 +233,7 @@ def _denoised(args):
   noise = dict(kind="e2s2", infilling=infilling, shuffle=0.05, replace=0.05)
   data = dict(corruption=noise, evaluation_corruption=None)
   data |= dict(arrangement=dict(kind="blocks"))
-  shared = dict(data=data, replace_model=True)
+  shared = dict(data=data)
   encoder = model | dict(encoder_heads=heads)
   return {
     "BART": shared | dict(model=model, objective=dict(kind="seq2seq")),
@@ -338,14 +338,9 @@ STUDIES = {
 
 
 def config_of(changes: Mapping[str, Any], args) -> dict[str, Any]:
-  """`ordinary` with the changes of one contender."""
-  changes = dict(changes)
-  whole = changes.pop("replace_model", False)
+  """`ordinary` with a contender's changes: keys of `data`, all else whole."""
   config = ordinary(args)
-  for key, value in changes.items():
-    merges = key == "data" or (key == "model" and not whole)
-    config[key] = config[key] | value if merges else value
-  return config
+  return config | changes | dict(data=config["data"] | changes.get("data", {}))
 
 
 def prepare(config, args):
