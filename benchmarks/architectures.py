@@ -17,17 +17,12 @@ import dataclasses
 import importlib
 import inspect
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
 
-import jax
-
-import jaxlm
-from benchmarks import _training
+from benchmarks import _machine, _training
 from configs import common
 from jaxlm import configuration, errors, paths, recipe
 from jaxlm.data import datasets
@@ -324,9 +319,7 @@ def main(argv=None) -> None:
   if kept:
     kept.write_text(json.dumps(results))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-    f"Python {platform.python_version()}; {args.race}, {args.steps} steps of "
+    f"{_machine.named()}; {args.race}, {args.steps} steps of "
     f"{args.rows} x {args.length} tokens, {args.seeds} seeds"
   )
   print(table(raced, args))

@@ -14,9 +14,7 @@ import dataclasses
 import functools
 import gzip
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -27,8 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxlm
-from benchmarks import _probes, _training
+from benchmarks import _machine, _probes, _training
 from configs import bart, common
 from jaxlm import configuration, errors, recipe
 from jaxlm.data import datasets, pmi, sources
@@ -459,9 +456,7 @@ def main(argv=None) -> None:
     args.files.write_bytes(gzip.decompress(stories.read_bytes()))
     results = run(STUDIES[args.study], args, done, keep)
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-    f"Python {platform.python_version()}; study {args.study}, {args.rows} rows "
+    f"{_machine.named()}; study {args.study}, {args.rows} rows "
     f"of {args.length} tokens, {args.seeds} seeds"
   )
   print(table(results))
