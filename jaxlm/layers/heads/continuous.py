@@ -45,12 +45,7 @@ class ContinuousHead(nn.Module):
     return jnp.stack([self._map(states[:, :, i], n) for i, n in ways], axis=2)
 
   def _map(self, x, name):
-    made = primitives.dense(
-      self.vector_width,
-      ("embed", None),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
+    made = primitives.dense_of(
+      self, self.vector_width, ("embed", None), self.initializer.kernel(), name
     )(x)
     return made.astype(jnp.promote_types(made.dtype, jnp.float32))

@@ -57,14 +57,13 @@ class MaskedLMHead(nn.Module):
       )
     if "predict_positions" in batch:
       hidden = base.gather(hidden, batch["predict_positions"])
-    x = primitives.dense(
+    x = primitives.dense_of(
+      self,
       embeddings.features + self.untied,
       ("embed", None),
-      init=self.initializer.kernel(),
+      self.initializer.kernel(),
+      "transform",
       use_bias=self.use_bias,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="transform",
     )(hidden)
     x = primitives.activation(self.activation)(x)
     x = norms.build(

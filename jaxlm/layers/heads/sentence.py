@@ -54,13 +54,8 @@ class SentenceHead(nn.Module):
     if self.pooler:
       x = pooled(self, drop(x) if self.input_dropout else x)
     x = drop(x)
-    out = primitives.dense(
-      self.classes,
-      (None, None),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="output",
+    out = primitives.dense_of(
+      self, self.classes, (None, None), self.initializer.kernel(), "output"
     )
     return out(x).astype(jnp.promote_types(self.dtype, jnp.float32))
 

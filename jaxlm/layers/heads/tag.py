@@ -43,12 +43,7 @@ class TaggingHead(nn.Module):
     del batch, embeddings
     x = pooled(self, hidden) if self.pooler else hidden
     x = primitives.Dropout(self.dropout)(x, deterministic=not ctx.train)
-    out = primitives.dense(
-      self.classes,
-      ("embed", None),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="output",
+    out = primitives.dense_of(
+      self, self.classes, ("embed", None), self.initializer.kernel(), "output"
     )
     return out(x).astype(jnp.promote_types(self.dtype, jnp.float32))
