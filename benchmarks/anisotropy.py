@@ -1,7 +1,7 @@
 """Does contrast in pre-training keep states apart? TaCL against masked LM.
 
-  python benchmarks/simcse.py ... --workdir=DIR     # makes DIR/start
-  python benchmarks/anisotropy.py --shared=../shared/data --start=DIR/start
+  python -m benchmarks.simcse ... --workdir=DIR     # makes DIR/start
+  python -m benchmarks.anisotropy --shared=../shared/data --start=DIR/start
 
 From the same start, on each seed, masked LM goes on with and without TaCL, on
 the same rows, at equal steps and at equal rate. Told are the mean cosine of

@@ -1,7 +1,7 @@
 """Every architecture at equal parameters, data and tokens: loss and cost.
 
-  python benchmarks/architectures.py --files=corpus.txt --json=a.json
-  python benchmarks/architectures.py --race=next_token --files=corpus.txt
+  python -m benchmarks.architectures --files=corpus.txt --json=a.json
+  python -m benchmarks.architectures --race=next_token --files=corpus.txt
 
 Contenders of a race are the `tiny` models of all configs of its kinds. Each
 gets the same width, fresh weights of the same deviation, no dropout, and

@@ -1,6 +1,6 @@
 """Claims of papers on what to minimise, at the size of a laptop.
 
-  python benchmarks/claims.py --study=masking --shared=../shared/data \
+  python -m benchmarks.claims --study=masking --shared=../shared/data \
       --json=masking.json
 
 A study trains its contenders on TinyStories from the same seeds, with the same

@@ -1,6 +1,6 @@
 """Bytes of optimizer states at GaLore's sizes, as XLA lays them out.
 
-  python benchmarks/optimizer_memory.py
+  python -m benchmarks.optimizer_memory
 
 Compiles what makes each state and asks the program for the size of its
 buffers: nothing is allocated, so a laptop tells it for a billion parameters.

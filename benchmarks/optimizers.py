@@ -3,7 +3,7 @@
 A small decoder learns next tokens: AdamW takes it below the entropy of single
 tokens within 40 steps, where a masked LM of its size had not left it in 200.
 
-  python benchmarks/optimizers.py --files=corpus.txt --json=o.json \
+  python -m benchmarks.optimizers --files=corpus.txt --json=o.json \
       --plot=docs/optimizers.png
 
 Each optimizer chooses among the same multiples of its usual rate by the loss

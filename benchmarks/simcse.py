@@ -1,6 +1,6 @@
 """SimCSE's claim at small scale: STS-B before and after, alignment, uniformity.
 
-  python benchmarks/simcse.py --shared=../shared/data --json=s.json \
+  python -m benchmarks.simcse --shared=../shared/data --json=s.json \
       --plot=docs/simcse.png
 
 A small BERT learns masked LM on WikiText-2; from it start, on each seed,

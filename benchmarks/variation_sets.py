@@ -1,6 +1,6 @@
 """Variation sets in child-directed speech, measured by minimal pairs.
 
-  python benchmarks/variation_sets.py --files=childes.txt \
+  python -m benchmarks.variation_sets --files=childes.txt \
       --pairs='blimp/*.jsonl.gz' --json=sets.json
 
 After Haga et al. (arXiv:2411.09587): a GPT-2 on a fixed number of words of

@@ -1,7 +1,7 @@
 """Encoders that leave tokens out against the full one: seconds and loss.
 
-  python benchmarks/visible_only.py --files=corpus.txt            # time alone
-  python benchmarks/visible_only.py --files=corpus.txt --steps=1000 --seeds=3
+  python -m benchmarks.visible_only --files=corpus.txt            # time alone
+  python -m benchmarks.visible_only --files=corpus.txt --steps=1000 --seeds=3
 
 At each masking rate all contenders read the very same batches, with the same
 width, number of layers, head and optimizer, and differ in what runs where:
