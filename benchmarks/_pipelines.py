@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import time
+from typing import NamedTuple
 
 from jaxlm import configuration
 from jaxlm.data import datasets
@@ -23,8 +24,20 @@ def reading(data: dict, text) -> dict:
   return data | dict(files=str(text), validation_share=0.1)
 
 
-def feeds(folder: pathlib.Path, text, args) -> dict[str, list[float]]:
-  """{configs: [tokens a second of CPU time, one a repetition]}.
+class Feed(NamedTuple):
+  """A second of CPU time, of all threads together.
+
+  Attributes:
+    tokens: that are no padding.
+    places: all, which a step computes alike.
+  """
+
+  tokens: float
+  places: float
+
+
+def feeds(folder: pathlib.Path, text, args) -> dict[str, list[Feed]]:
+  """{configs: [a feed of each repetition]}.
 
   Configs with the same data are one pipeline. Vocabularies and caches are
   made before the clock runs.
@@ -42,15 +55,18 @@ def feeds(folder: pathlib.Path, text, args) -> dict[str, list[float]]:
   return found
 
 
-def fed(task, seed: int, steps: int) -> float:
-  """Real tokens a second of CPU time, of all threads together."""
+def fed(task, seed: int, steps: int) -> Feed:
+  """What some batches hold, by the time that they take."""
   task.batch_at(seed, 0)
-  tokens, started = 0, time.process_time()
+  tokens, places, started = 0, 0, time.process_time()
   for step in range(1, steps + 1):
     batch = task.batch_at(seed, step)
     for key in ("segments", "decoder_segments"):
-      tokens += int((batch[key] > 0).sum()) if key in batch else 0
-  return tokens / (time.process_time() - started)
+      if key in batch:
+        tokens += int((batch[key] > 0).sum())
+        places += batch[key].size
+  seconds = time.process_time() - started
+  return Feed(tokens / seconds, places / seconds)
 
 
 def _pipelines(args) -> dict[str, dict]:

@@ -101,12 +101,12 @@ def main(argv=None) -> None:
   print(table(found))
 
 
-def table(found) -> str:
+def table(found, keys=KEYS) -> str:
   """One row an arm: means and standard deviations over seeds."""
-  lines = [f"| arm | {' | '.join(KEYS)} |", "|---" * 5 + "|"]
+  lines = [f"| arm | {' | '.join(keys)} |", "|---" * (1 + len(keys)) + "|"]
   for arm, all_ in found.items():
     cells = []
-    for key in KEYS:
+    for key in keys:
       values = [one[key] for one in all_ if key in one]
       spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
       cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "")

@@ -65,19 +65,18 @@ def pipelines(folder, args):
   print(machine(None))
   print(
     f"length {args.length}, batch {args.batch_size}, {args.steps} batches, "
-    f"{args.repeats} repetitions; thousands of real tokens a second of CPU time"
+    f"{args.repeats} repetitions; thousands a second of CPU time"
   )
-  print("| data of | tokens/s |\n|---|---|")
-  order = sorted(found, key=lambda name: statistics.median(found[name]))
+  print("| data of | tokens | places, padding too |\n|---|---|---|")
+  middle = lambda name: statistics.median(f.places for f in found[name])
+  order = sorted(found, key=middle)
   for name in order:
-    print(f"| {name} | {spread(found[name])} |")
-  slowest = statistics.median(found[order[0]])
+    print(f"| {name} | {' | '.join(map(spread, zip(*found[name])))} |")
+  taken = args.peak * args.mfu / 6 / args.parameters
   print(
     f"A model of {args.parameters:,} parameters at {args.mfu:.0%} of "
-    f"{args.peak / 1e12:,.0f} TFLOP/s takes "
-    f"{args.peak * args.mfu / 6 / args.parameters:,.0f} tokens/s: "
-    f"{args.peak * args.mfu / 6 / args.parameters / slowest:.2f} cores of the "
-    "slowest."
+    f"{args.peak / 1e12:,.0f} TFLOP/s takes {taken:,.0f} places/s: "
+    f"{taken / middle(order[0]):.2f} cores of the slowest."
   )
 
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlm import errors, sharding
+from jaxlm import abilities, errors, sharding
 from jaxlm.flops import flops_per_step
 from jaxlm.layers.embeddings import embeddings as embedding_parts
 from jaxlm.layers.heads import heads as head_parts
@@ -139,6 +139,7 @@ def build(
   """
   objective = objectives.build(config["objective"])
   model = build_model(spec, config)
+  abilities.check(objective, model)
   check_features(objective, model, train)
   if getattr(objective, "teacher", False):
     model = taught.Taught(model)
@@ -175,9 +176,14 @@ def build(
   )
 
 
-def check_parts(config: Mapping[str, Any]) -> None:
-  """Raises UserError for a wrong kind or field of what needs no data."""
-  objectives.build(config["objective"])
+def check_parts(config: Mapping[str, Any], model) -> None:
+  """Raises UserError for what is wrong whatever the data are.
+
+  Args:
+    config: the completed config.
+    model: of its spec, maybe of guessed sizes.
+  """
+  abilities.check(objectives.build(config["objective"]), model)
   if "learning_rate" not in config["optimizer"]:
     raise errors.UserError("config.optimizer needs a learning_rate.")
   optimizers.build(config["optimizer"])

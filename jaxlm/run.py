@@ -111,7 +111,7 @@ def check(config: Mapping[str, Any], start=None) -> None:
   spec["vocab_size"] = max(spec["vocab_size"], facts["vocab_size"])
   model = recipe.build_model(spec, config)
   recipe.check_packing(model, datasets.build(config["data"]))
-  recipe.check_parts(config)
+  recipe.check_parts(config, model)
 
 
 def train(config, workdir, *, report: Report = print, export=True) -> Trained:

@@ -23,6 +23,11 @@ class Task(NamedTuple):
     rows: rows of one epoch.
     longest: most tokens of a document, where rows are packed of shorter ones;
       0: as long as a row.
+    text_at: `(seed, step) -> Batch`, the text of the global batch before
+      anything was hidden or reworded, for people and measures: `tokens`,
+      `segments` [B, text length]; `source` (str [B]) where rows have several,
+      `reworded` (bool [B]) where texts have another wording. None: `inputs`
+      show all of it.
   """
 
   name: str
@@ -30,6 +35,7 @@ class Task(NamedTuple):
   batch_at: Callable[..., Batch]
   rows: int
   longest: int = 0
+  text_at: Callable[..., Batch] | None = None
 
 
 class Losses(NamedTuple):

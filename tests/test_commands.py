@@ -5,6 +5,7 @@ rest.
 """
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -120,6 +121,25 @@ def test_data_shows_a_batch(encoder, flags, capsys):
   assert main(data + flags + ["--stats=2"]) == 0
   told = capsys.readouterr().out
   assert "16 rows of text" in told and "tokens a word" in told
+
+
+def test_data_of_labelled_rows(folder, capsys):
+  data = [
+    "data",
+    "--config=finetune:classification",
+    f"--workdir={folder / 'rows'}",
+    f"--config.data.files={folder / 'train.tsv'}",
+    "--config.data.text=sentence",
+    "--config.tokenizer=dict(kind='wordpiece', vocab_size=256)",
+    "--config.batch_size=8",
+  ]
+  assert main([*data, "--rows=8"]) == 0
+  assert capsys.readouterr().out.count("    label ") == 8
+  assert main([*data, "--stats=3"]) == 0
+  told = capsys.readouterr().out
+  counts = re.findall(r"(?:animal|house) [\d.]+% \((\d+)\)", told)
+  assert sum(map(int, counts)) == 24 and "24 rows of text" in told
+  assert "data.files: " in told and "tokens a word" in told
 
 
 def test_tokenizer_reports_its_fit(encoder, flags, capsys):

@@ -3,18 +3,19 @@
   jaxlm data --config=mosaicbert:small --config.data.files='corpus/*.txt' \\
       --workdir=runs/mine --step=1000
 
+Of each document it prints what the model reads; where that is not the text,
+the text too; what is hidden, predicted, reworded or to be written; labels,
+tags and notes; and rates of that batch.
+
 With --stats it prints realised rates over some batches: how much of the text
-is corrupted, masked and predicted, how full rows are, unknown tokens, and how
-many tokens a word takes.
+is corrupted, masked and predicted, or reworded, how full rows are, shares of
+sources, labels and tags, unknown tokens, and how many tokens a word takes.
 """
 
-import pathlib
-
-from jaxlm import configuration, errors, run
+from jaxlm import configuration, run
 from jaxlm.commands import _cli
-from jaxlm.data import cache, datasets, statistics
-from jaxlm.data.packed import Packed
-from jaxlm.data.prepared import describe
+from jaxlm.data import datasets, statistics
+from jaxlm.data.prepared import describe, text_of
 
 
 def main(argv):
@@ -39,40 +40,28 @@ def main(argv):
   if args.stats:
     print("\n".join(_measured(config, prepared, args)))
     return
-  seed = config["seed"]
-  batch = prepared.train.batch_at(seed, args.step)
-  print(describe(batch, prepared.tokenizer, rows=args.rows))
+  print(_shown(config, prepared, args))
+
+
+def _shown(config, prepared, args) -> str:
+  """Rows of a batch, beside the text that they were made of."""
+  task, seed = prepared.train, config["seed"]
+  batch = task.batch_at(seed, args.step)
+  return describe(
+    batch,
+    prepared.tokenizer,
+    rows=args.rows,
+    text=text_of(task, seed, args.step, batch),
+    classes=prepared.label_names,
+  )
 
 
 def _measured(config, prepared, args) -> list[str]:
-  """Lines on the first batches, and on the vocabulary.
-
-  Raises:
-    UserError: data that are not one packed text, which have no rates.
-  """
-  data = datasets.build(config["data"])
-  if not isinstance(data, Packed):
-    raise errors.UserError(
-      f"config.data.kind is '{config['data']['kind']}': --stats measures "
-      "packed text of one source. `jaxlm tokenizer` tells how the vocabulary "
-      "fits."
-    )
-  pairs = statistics.training_pairs(
-    prepared.train,
-    cache.open_cache(pathlib.Path(args.workdir) / "cache"),
-    data.corruption,
-    length=data.length,
-    seed=config["seed"],
-    steps=args.stats,
-    rows_of=data.rows_of_step,
+  """Lines on the first batches, and on the vocabulary."""
+  seed = config["seed"]
+  found = statistics.measure(prepared, seed=seed, steps=args.stats)
+  fits = datasets.build(config["data"]).tokenizer_report(
+    tokenizer=prepared.tokenizer, workdir=args.workdir, seed=seed
   )
-  copies = prepared.facts.get("copies_of_a_row", 1)
-  found = statistics.rates(pairs, prepared.tokenizer, copies)
-  fits = data.tokenizer_report(
-    tokenizer=prepared.tokenizer, workdir=args.workdir, seed=config["seed"]
-  )
-  return [
-    *found.lines(),
-    f"{fits['tokens_per_word']:.3f} tokens a word, {fits['unknown_rate']:.3%} "
-    f"unknown, of {fits['words']:,} words ({fits['measured_on']})",
-  ]
+  lines = [line for part in found.values() for line in part.lines()]
+  return [*lines, *statistics.fit(fits)]

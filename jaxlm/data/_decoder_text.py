@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 _SENTINEL = re.compile(r"<extra_id_\d+>")
-_TAGS = ("kept", "shuffled", "replaced")
+TAGS = ("kept", "shuffled", "replaced")
 
 
 def lines(batch, tokenizer, row: int, segment: int) -> list[str]:
@@ -60,21 +60,23 @@ def rates(batch) -> list[str]:
   if "corrupted_inputs" in batch:
     tags = batch["tags"][batch["tag_weights"] > 0]
     shares = np.bincount(tags, minlength=3) / max(len(tags), 1)
-    told = [f"{name} {s:.1%}" for name, s in zip(_TAGS, shares)]
+    told = [f"{name} {s:.1%}" for name, s in zip(TAGS, shares)]
     found.append(f"tokens of the second view: {', '.join(told)}")
   return found
 
 
 def _noise(batch, tokenizer, row, segment) -> list[str]:
-  """Places of the second view that differ from the first."""
+  """The second view, and its places that differ from the first."""
   if "corrupted_inputs" not in batch:
     return []
-  differs = batch["tags"][row] > 0
-  places = np.flatnonzero(differs & (batch["segments"][row] == segment))
+  here = batch["segments"][row] == segment
+  places = np.flatnonzero(here & (batch["tags"][row] > 0))
   piece = lambda key, at: tokenizer.id_to_token(batch[key][row][at])
   told = [
     f"{at}: {piece('inputs', at)} -> {piece('corrupted_inputs', at)} "
-    f"{_TAGS[batch['tags'][row][at]]}"
+    f"{TAGS[batch['tags'][row][at]]}"
     for at in places
   ]
-  return [f"    noise {', '.join(told)}"] if told else []
+  text = tokenizer.decode(batch["corrupted_inputs"][row][here], specials=True)
+  noise = [f"    noise {', '.join(told)}"] if told else []
+  return [f"    second view | {text}", *noise]

@@ -193,6 +193,23 @@ def seqio_task(cache, corruption, tokenizer, length: int, seed: int = 0):
   )
 
 
+def taken(corruption, length: int) -> Callable:
+  """(text, seed, rows, epochs) -> what of the rows' text is corrupted.
+
+  All of it, but of a corruption that takes parts of rows.
+  """
+  if not hasattr(corruption, "taken"):
+    return lambda text, *numbers: text
+  take = corruption.taken(length)
+
+  def apply(text, seed, rows, epochs):
+    keys = _threefry.row_keys(np.int64(signed(seed)), rows, epochs)
+    found = take({k: tf.cast(v, tf.int32) for k, v in text.items()}, keys)
+    return {key: value.numpy() for key, value in found.items()}
+
+  return apply
+
+
 def _feature(key, spec, tokenizer):
   if key in _IDS and tokenizer.pad_id == 0:  # else seqio refuses it
     vocabulary = SeqioVocabulary(tokenizer)

@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxlm.data import _augment, order
+from jaxlm.data import _augment, _counter, order
 from jaxlm.data._sentence_arrays import Texts, collate, reworded
 from jaxlm.data.tasks import EVALUATION_SEED
 from jaxlm.types import Batch, Task
 
 # (batch, seed, row numbers, epochs) -> more keys of the batch.
 Masked = Callable[[Batch, int, np.ndarray, np.ndarray], Batch]
+
+
+_STREAMS = 2**16  # numbers of a view; those below are the corruption's
 
 
 class Making(NamedTuple):
@@ -32,6 +35,12 @@ class Making(NamedTuple):
   masked: Masked | None = None
   augment: Mapping[str, Any] = {}
 
+  def text(self, *drawn) -> Batch:
+    """What `batch` is made of, see `Task.text_at`."""
+    plain = self._replace(masked=None, augment={}).batch(*drawn)
+    reworded = np.full(len(plain["inputs"]), bool(self.augment))
+    return as_text(plain) | {"reworded": reworded}
+
   def batch(self, data: Texts, rows, seed, numbers, epochs) -> Batch:
     """The batch of some rows.
 
@@ -50,21 +59,28 @@ class Making(NamedTuple):
       return batch | more
     if more:  # of the texts as they are
       more |= {f"corrupted_{k}": batch[k] for k in ("segments", "positions")}
-    change = self._change(seed, numbers, epochs)
+    change = self._change(data.ids, seed, numbers, epochs)
     changed, rows = reworded(data, rows, self.copies, change)
     return collate(changed, rows, 1, **size) | more
 
-  def _change(self, seed, numbers, epochs):
-    starts = self.tokenizer.word_starts
+  def _change(self, ids, seed, numbers, epochs):
+    """Rewords the texts of rows, drawn by (seed, number, epoch, view)."""
     front = self.tokenizer.front
-    back = self.tokenizer.overhead() - front
+    brackets = (front, self.tokenizer.overhead() - front)
+    keys = _counter.row_keys(order.signed(seed), numbers, epochs)
 
-    def change(ids, place, view):
-      key = (seed % 2**63, int(numbers[place]), int(epochs[place]), view)
-      inner = ids[front : len(ids) - back]
-      random = np.random.default_rng(key)
-      made = _augment.augmented(inner, starts, random, self.augment)
-      return [*ids[:front], *made, *ids[len(ids) - back :]]
+    def change(spans):
+      views = len(spans) // len(numbers)
+      of_texts = tuple(np.repeat(key, views) for key in keys)
+      own = np.tile(_STREAMS * np.arange(1, 1 + views), len(numbers))
+
+      def random(stream, count):
+        return _counter.bits(of_texts, own + stream, count)
+
+      starts = self.tokenizer.word_starts
+      return _augment.reworded(
+        ids, spans, brackets, starts, random, self.augment
+      )
 
     return change
 
@@ -80,15 +96,23 @@ def training(data: Texts, size: int, making: Making, together: int = 1) -> Task:
       both numbers of rows.
   """
 
-  def batch_at(seed, step, shard=(0, 1)) -> Batch:
+  def drawn(seed, step, part=slice(None)):
     runs, epochs, places = order.copies_of_step(
       seed, step, size, data.rows // together, together
     )
-    rows = runs * together + places
-    part = order.shard_slice(size, shard)
-    return making.batch(data, rows[part], seed, rows[part], epochs[part])
+    rows = (runs * together + places)[part]
+    return data, rows, seed, rows, epochs[part]
 
-  return Task("train", _spec(data, size, making), batch_at, data.rows)
+  def batch_at(seed, step, shard=(0, 1)) -> Batch:
+    return making.batch(*drawn(seed, step, order.shard_slice(size, shard)))
+
+  return Task(
+    "train",
+    _spec(data, size, making),
+    batch_at,
+    data.rows,
+    text_at=lambda seed, step: making.text(*drawn(seed, step)),
+  )
 
 
 def evaluation(data: Texts, size: int, making: Making) -> Task:
@@ -98,21 +122,32 @@ def evaluation(data: Texts, size: int, making: Making) -> Task:
   """
   steps = -(-data.rows // size)
 
+  def drawn(step, part=slice(None)):
+    rows = order.entries(step % steps, size)[part]
+    return data, rows % data.rows, EVALUATION_SEED, rows, np.zeros_like(rows)
+
   def batch_at(seed, step, shard=(0, 1)) -> Batch:
     del seed
-    first = step % steps * size
-    rows = np.arange(first, first + size, dtype=np.int64)
-    rows = rows[order.shard_slice(size, shard)]
-    batch = making.batch(
-      data, rows % data.rows, EVALUATION_SEED, rows, np.zeros_like(rows)
-    )
-    counts = (rows < data.rows)[:, None]
+    found = drawn(step, order.shard_slice(size, shard))
+    batch = making.batch(*found)
+    counts = (found[3] < data.rows)[:, None]
     return {
       key: value * counts if key.endswith("weights") else value
       for key, value in batch.items()
     }
 
-  return Task("validation", _spec(data, size, making), batch_at, data.rows)
+  return Task(
+    "validation",
+    _spec(data, size, making),
+    batch_at,
+    data.rows,
+    text_at=lambda seed, step: making.text(*drawn(step)),
+  )
+
+
+def as_text(batch: Batch) -> Batch:
+  """`tokens` and `segments` of a batch of which nothing is hidden."""
+  return {"tokens": batch["inputs"], "segments": batch["segments"]}
 
 
 def _spec(data, size, making):

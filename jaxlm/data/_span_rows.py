@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlm.data import _span_draws, _stream
 from jaxlm.data._sentence_arrays import Texts, collate
-from jaxlm.data._sentence_tasks import Masked
+from jaxlm.data._sentence_tasks import Masked, as_text
 from jaxlm.types import Batch
 
 
@@ -91,6 +91,10 @@ class Making(NamedTuple):
   def width(self) -> int:
     """Tokens of the longest span between its brackets."""
     return self.longest + self.tokenizer.overhead()
+
+  def text(self, *drawn) -> Batch:
+    """What `batch` is made of, see `Task.text_at`."""
+    return as_text(self._replace(masked=None).batch(*drawn))
 
   def batch(self, data: Documents, rows, seed, numbers, epochs) -> Batch:
     """The batch of some rows: each an anchor, then its positives.

@@ -35,20 +35,25 @@ def training(sources: list[Source], shares: Shares) -> Task:
   """
   size = shares.batch_size
 
-  def batch_at(seed, step, shard=(0, 1)):
+  def drawn(seed, step):
     which = shares.sources(seed, step)
     first = shares.before(seed, step)
     numbers = np.empty(size, np.int64)  # places in the source's stream
     for index, count in enumerate(shares.counts(seed, step)):
       numbers[which == index] = first[index] + np.arange(count)
+    return which, numbers
+
+  def batch_at(seed, step, shard=(0, 1)):
     part = order.shard_slice(size, shard)
-    return _read(sources, which[part], numbers[part], seed)
+    rows = (found[part] for found in drawn(seed, step))
+    return _read(sources, *rows, seed)
 
   return Task(
     name="train",
     batch_spec=tasks.batch_spec(_features(sources), size),
     batch_at=batch_at,
     rows=sum(source.reader.rows for source in sources),
+    text_at=lambda seed, step: _text(sources, *drawn(seed, step), seed),
   )
 
 
@@ -56,23 +61,26 @@ def evaluation(sources: list[Source], batch_size: int) -> Task:
   """Every row once, the sources spread evenly; nothing is random."""
   which, numbers = _spread([source.reader.rows for source in sources])
 
+  def drawn(step):
+    rows = tasks.evaluation_rows(step, batch_size, len(which))
+    real = np.maximum(rows, 0)
+    return which[real], np.where(rows < 0, -1, numbers[real])
+
   def batch_at(seed, step, shard=(0, 1)):
     del seed
-    rows = tasks.evaluation_rows(step, batch_size, len(which))
-    rows = rows[order.shard_slice(batch_size, shard)]
-    real = np.maximum(rows, 0)
-    indices = np.where(rows < 0, -1, numbers[real])
-    return _read(sources, which[real], indices, None)
+    part = order.shard_slice(batch_size, shard)
+    return _read(sources, *(found[part] for found in drawn(step)), None)
 
   return Task(
     name="validation",
     batch_spec=tasks.batch_spec(_features(sources), batch_size),
     batch_at=batch_at,
     rows=len(which),
+    text_at=lambda seed, step: _text(sources, *drawn(step), None),
   )
 
 
-def _read(sources, which, numbers, seed) -> dict[str, np.ndarray]:
+def _read(sources, which, numbers, seed, read=tasks.Reader.read) -> dict:
   """Rows of all sources in their places; `seed` None: rows as numbered."""
   out = {}
   for index in np.unique(which):
@@ -83,12 +91,18 @@ def _read(sources, which, numbers, seed) -> dict[str, np.ndarray]:
     else:
       own = seed_of(seed, source.name)
       indices, epochs = source.rows_of(own, numbers[places], source.reader.rows)
-    found = source.reader.read(own, indices, epochs)
-    for key, value in found.items():
+    for key, value in read(source.reader, own, indices, epochs).items():
       if key not in out:
         out[key] = np.empty((len(which), *value.shape[1:]), value.dtype)
       out[key][places] = value
   return out
+
+
+def _text(sources, which, numbers, seed) -> dict:
+  """The same before corruption, and the `source` of each row."""
+  names = np.array([source.name for source in sources])
+  found = _read(sources, which, numbers, seed, tasks.Reader.text)
+  return found | {"source": names[which]}
 
 
 def seed_of(seed: int, name: str) -> int:

@@ -5,32 +5,28 @@ texts, pairs and tagged words. No TensorFlow.
 """
 
 import dataclasses
-import pathlib
+import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxlm import errors
-from jaxlm import files as io
 from jaxlm.data import (
   _labelled_arrays,
   _labelled_rows,
   _labelled_tasks,
-  _vocabulary,
+  _row_files,
   datasets,
-  order,
   sources,
 )
 from jaxlm.data._labelled_rows import Row
 from jaxlm.data.prepared import Prepared
 from jaxlm.data.tokenizer import Tokenizer
-from jaxlm.data.tokenizers import reporting
 from jaxlm.types import Task
 
 TASKS = ("classification", "regression", "tagging")
-_SPLIT = 2**62  # stands for an epoch that training never reaches
 
 
 @datasets.register(
@@ -99,21 +95,19 @@ class Labelled:
       UserError: files, rows or labels that do not fit, with file and line.
     """
     self._check()
-    fingerprint = sources.fingerprint(self.files)
-    tokenizer = self._vocabulary(tokenizer, workdir, seed, fingerprint, report)
+    found = sources.fingerprint(self.files)
+    tokenizer = _row_files.vocabulary(
+      self, tokenizer, workdir, seed, found, report
+    )
     classes, counts = self._classes()
-    train = self._encode(self.files, "data.files", tokenizer, classes)
-    train, held_out = self._split(train, tokenizer, classes, seed)
-    report(_summary(train, held_out, self.length, self.task))
+    encode = functools.partial(
+      self._encode, tokenizer=tokenizer, classes=classes
+    )
+    train, held_out = _row_files.split(self, encode, seed)
+    report(self._summary(train, held_out))
     facts = {
-      "vocab_size": tokenizer.vocab_size,
-      "tokenizer_sha256": tokenizer.sha256,
+      **_row_files.facts(self, tokenizer, found, train, held_out),
       "task": self.task,
-      "length": self.length,
-      "sources": fingerprint,
-      "validation_sources": self._validation_fingerprint(),
-      "rows": train.rows,
-      "validation_rows": held_out.rows if held_out else 0,
       "cut_rows": train.cut,
       "blank_rows": train.blank,
     }
@@ -140,11 +134,7 @@ class Labelled:
   ) -> dict[str, Any]:
     """Makes the vocabulary where it is missing, and measures how it fits."""
     self._check()
-    made = self._vocabulary(
-      tokenizer, workdir, seed, sources.fingerprint(self.files), report
-    )
-    texts = (text for text in self._documents() if text.strip())
-    return reporting.report(made, texts)
+    return _row_files.tokenizer_report(self, tokenizer, workdir, seed, report)
 
   def evaluation(
     self,
@@ -178,11 +168,7 @@ class Labelled:
   def _check(self) -> None:
     if self.task not in TASKS:
       raise errors.unknown("data.task cannot be", self.task, TASKS)
-    if not 0 <= self.validation_share < 1:
-      raise errors.UserError(
-        "data.validation_share should be at least 0 and below 1, found "
-        f"{self.validation_share}."
-      )
+    _row_files.check(self)
     if self.balanced and self.task != "classification":
       raise errors.UserError(
         f"data.balanced=True: a {self.task} has no classes of rows; set it to "
@@ -194,7 +180,8 @@ class Labelled:
       )
 
   @property
-  def _layout(self) -> _labelled_rows.Layout:
+  def layout(self) -> _labelled_rows.Layout:
+    """Where files keep texts and labels."""
     return _labelled_rows.Layout(
       self.text,
       self.pair,
@@ -205,20 +192,10 @@ class Labelled:
     )
 
   def _rows(self, files, key):
-    return _labelled_rows.read(files, key, self._layout)
+    return _labelled_rows.read(files, key, self.layout)
 
-  def _vocabulary(self, tokenizer, workdir, seed, fingerprint, report):
-    layout = {"sha256": io.digest(self._layout)}
-    return _vocabulary.obtain(
-      tokenizer,
-      pathlib.Path(workdir) / "tokenizer",
-      documents=self._documents,
-      sources=[*fingerprint, layout],
-      seed=seed,
-      report=report,
-    )
-
-  def _documents(self):
+  def all_texts(self) -> Iterator[str]:
+    """The texts of the training files, tagged words between spaces."""
     for row in self._rows(self.files, "data.files"):
       yield row.text if isinstance(row.text, str) else " ".join(row.text)
       if row.pair:
@@ -240,12 +217,7 @@ class Labelled:
     return classes, {name: counts[name] for name in classes}
 
   def _encode(self, files, key, tokenizer, classes):
-    room = self.length - tokenizer.overhead(self.pair != "")
-    if room < 1:
-      raise errors.UserError(
-        f"data.length={self.length} leaves no room for text beside "
-        f"{self.length - room} special tokens."
-      )
+    _row_files.check_room(self.length, tokenizer.overhead(self.pair != ""))
     rows = self._rows(files, key)
     ids = {name: i for i, name in enumerate(classes)}
     if self.task == "tagging":
@@ -270,23 +242,16 @@ class Labelled:
       raise errors.UserError(f"{key}='{files}': every text is blank.")
     return data
 
-  def _split(self, train, tokenizer, classes, seed):
-    """(training rows, held-out rows or None)."""
-    if self.validation_files:
-      return train, self._encode(
-        self.validation_files, "data.validation_files", tokenizer, classes
-      )
-    held = round(self.validation_share * train.rows)
-    if not held:
-      return train, None
-    rows = order.permutation(seed, _SPLIT, train.rows)
-    apart = train.take(np.sort(rows[:held]))._replace(cut=0, blank=0)
-    return train.take(np.sort(rows[held:])), apart
-
-  def _validation_fingerprint(self):
-    if not self.validation_files:
-      return []
-    return sources.fingerprint(self.validation_files)
+  def _summary(self, train, held_out) -> str:
+    tagging = self.task == "tagging"
+    done = "go on in a further row" if tagging else "were cut"
+    return _row_files.summary(
+      "Labelled data",
+      train,
+      held_out,
+      cut=f"longer than {self.length} tokens {done}",
+      blank="blank rows were left out",
+    )
 
 
 def _class_id(row: Row, label: str, ids: Mapping[str, int]) -> int:
@@ -301,18 +266,3 @@ def _sorted(labels) -> tuple[str, ...]:
     return tuple(sorted(labels, key=int))
   except ValueError:
     return tuple(sorted(labels))
-
-
-def _summary(train, held_out, length: int, task: str) -> str:
-  text = f"Labelled data: {train.rows:,} training rows"
-  if held_out:
-    text += f", {held_out.rows:,} held out"
-  parts = (train, held_out) if held_out else (train,)
-  cut = sum(part.cut for part in parts)
-  blank = sum(part.blank for part in parts)
-  done = "go on in a further row" if task == "tagging" else "were cut"
-  if cut:
-    text += f"; {cut:,} longer than {length} tokens {done}"
-  if blank:
-    text += f"; {blank:,} blank rows were left out"
-  return f"{text}."

@@ -1,20 +1,18 @@
 """Packed text whose rare words are pointed out (TNF, arXiv:2008.01466)."""
 
 import dataclasses
-import json
+import functools
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
-from jaxlm import errors, files
+from jaxlm import errors
+from jaxlm.data import _fields, _kept, datasets, order, rare_words
 from jaxlm.data import cache as caches
-from jaxlm.data import datasets, order, rare_words
 from jaxlm.data.packed import Packed
 from jaxlm.data.prepared import Prepared
-from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.types import Task
 
 FOLDER, TABLE, MANIFEST = "notes", "rare.tsv", "rare.json"
@@ -45,64 +43,43 @@ class Noted(Packed):
 
   def __post_init__(self):
     super().__post_init__()
-    for name in ("min_count", "max_count", "words", "spans"):
-      value = getattr(self, name)
-      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise errors.UserError(
-          f"data.{name} is {value!r}; it is a whole number of at least 1."
-        )
+    _fields.check_whole(self, ("min_count", "max_count", "words", "spans"))
     if self.min_count > self.max_count:
       raise errors.UserError(
         f"data.min_count is {self.min_count}, above data.max_count, "
         f"{self.max_count}: no word is as rare."
       )
 
-  def prepare(
-    self,
-    *,
-    tokenizer: Tokenizer | Mapping[str, Any],
-    workdir,
-    batch_size: int,
-    seed: int,
-    report: Callable[[str], None] = print,
-    progress: Callable[[str, int], None] = lambda what, done: None,
-  ) -> Prepared:
+  def prepare(self, *, workdir, report=print, **given) -> Prepared:
     """As of `Packed`; also finds the rare words, in workdir/notes.
 
     Raises:
       UserError: as of `Packed`, a corruption that predicts no tokens, or no
         rare word at all.
     """
-    made = super().prepare(
-      tokenizer=tokenizer,
-      workdir=workdir,
-      batch_size=batch_size,
-      seed=seed,
-      report=report,
-      progress=progress,
-    )
+    made = super().prepare(workdir=workdir, report=report, **given)
     if "predict_positions" not in made.train.batch_spec:
       raise errors.UserError(
         f"data.corruption is '{self.corruption['kind']}', but notes are taken "
         "beside masked tokens alone: take kind='masking'."
       )
     index = self._index(pathlib.Path(workdir), made, report)
-    train, held_out = (
-      task and noted(task, index, made.tokenizer, self.spans)
-      for task in (made.train, made.validation)
+    add = functools.partial(
+      noted, index=index, tokenizer=made.tokenizer, spans=self.spans
     )
     facts = {"notes": len(index.words), "rows_with_notes": index.share}
-    return made._replace(
-      train=train, validation=held_out, facts={**made.facts, **facts}
-    )
+    return made.changed(add, **facts)
 
   def _index(self, workdir, made, report) -> rare_words.Index:
     """The rare words, counted where that was not done before."""
     folder = workdir / FOLDER
     key = dict(cache_sha256=made.facts["cache_sha256"])
     key |= {k: getattr(self, k) for k in ("min_count", "max_count", "words")}
-    index = _held(folder, key)
-    if index is None:
+    kept = _kept.Kept(folder / TABLE, folder / MANIFEST)
+    if facts := kept.facts(key):
+      table = kept.table.read_text(encoding="utf-8")
+      index = rare_words.Index.read(table, facts["rows_with_notes"])
+    else:
       index = rare_words.build(
         caches.open_cache(workdir / "cache"),
         made.tokenizer,
@@ -110,7 +87,9 @@ class Noted(Packed):
         max_count=self.max_count,
         most=self.words,
       )
-      _write(folder, key, index)
+      table = index.table().encode()
+      told = dict(rows_with_notes=index.share)
+      kept.write(key, told, lambda file: file.write(table))
     if not index.words:
       raise errors.UserError(
         f"No word occurs {self.min_count} to {self.max_count} times in the "
@@ -123,26 +102,6 @@ class Noted(Packed):
       f"{folder / TABLE}."
     )
     return index
-
-
-def _held(folder, key) -> rare_words.Index | None:
-  """The words of an earlier session, if of the same rows and band."""
-  if not (folder / MANIFEST).is_file():
-    return None
-  found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-  same = all(found.get(name) == value for name, value in key.items())
-  if not same or files.sha256(folder / TABLE) != found["sha256"]:
-    return None
-  table = (folder / TABLE).read_text(encoding="utf-8")
-  return rare_words.Index.read(table, found["rows_with_notes"])
-
-
-def _write(folder, key, index) -> None:
-  folder.mkdir(parents=True, exist_ok=True)
-  with files.replacing(folder / TABLE) as file:
-    file.write(index.table())
-  told = dict(sha256=files.sha256(folder / TABLE), rows_with_notes=index.share)
-  files.write_json(folder / MANIFEST, {**key, **told})
 
 
 def noted(task: Task, index, tokenizer, spans: int) -> Task:

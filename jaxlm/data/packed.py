@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from jaxlm import errors
 from jaxlm import files as io
 from jaxlm.data import (
+  _fields,
   _vocabulary,
   datasets,
   sources,
@@ -90,12 +91,7 @@ class Packed:
     return getattr(orders.build(self.order), "rows_of_entries", None)
 
   def __post_init__(self):
-    for name in ("length", "rows_per_shard"):
-      value = getattr(self, name)
-      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise errors.UserError(
-          f"data.{name} is {value!r}; it is a whole number of at least 1."
-        )
+    _fields.check_whole(self, ("length", "rows_per_shard"))
     if not 0 <= self.validation_share < 1:
       raise errors.UserError(
         f"data.validation_share is {self.validation_share}; it is at least 0 "
@@ -180,6 +176,9 @@ class Packed:
     if copies > 1:
       facts["copies_of_a_row"] = copies
       facts["rows_with_copies"] = train.rows
+    arranged = arrangements.build(self.arrangement)
+    if relations := getattr(arranged, "relations", ()):
+      facts["relations"] = list(relations)
     if read := tasks.files_of(training):
       facts["corruption_files"] = read
     return Prepared(tokenizer, train, held_out, facts)
@@ -196,7 +195,7 @@ class Packed:
     """The vocabulary and the cache alone, without TensorFlow."""
     workdir = pathlib.Path(workdir)
     found = self.fingerprints()
-    tokenizer = self._vocabulary(tokenizer, workdir, seed, found, report)
+    tokenizer = self.vocabulary(tokenizer, workdir, seed, found, report)
     cache = self._cache(tokenizer, workdir, found, report, progress)
     return tokenizer, cache
 
@@ -209,9 +208,8 @@ class Packed:
     """
     from jaxlm.data.tokenizers import reporting
 
-    made = self._vocabulary(
-      tokenizer, pathlib.Path(workdir), seed, self.fingerprints(), report
-    )
+    found = self.fingerprints()
+    made = self.vocabulary(tokenizer, workdir, seed, found, report)
     wanted = next((s for s, _ in self.texts() if s == "validation"), "train")
     texts = (text for split, text in self.texts() if split == wanted)
     return {"measured_on": wanted} | reporting.report(made, texts)
@@ -252,14 +250,21 @@ class Packed:
       for text in self._documents(self.validation_files):
         yield "validation", text
 
-  def _vocabulary(self, tokenizer, workdir, seed, found, report):
+  def vocabulary(self, tokenizer, workdir, seed, found, report) -> Tokenizer:
+    """The vocabulary of the workdir, made where it is missing.
+
+    Args:
+      tokenizer, workdir, seed, report: as of `prepare`.
+      found: `fingerprints`, which read all files.
+    """
+
     def training_texts():
       return (text for split, text in self.texts() if split == "train")
 
     reading = {"sha256": io.digest(self.reading())}
     return _vocabulary.obtain(
       tokenizer,
-      workdir / "tokenizer",
+      pathlib.Path(workdir) / "tokenizer",
       documents=training_texts,
       sources=[*found["files"], reading],
       seed=seed,

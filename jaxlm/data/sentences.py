@@ -5,30 +5,23 @@ No TensorFlow, unless a masked second view is asked for.
 """
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from jaxlm import errors
-from jaxlm import files as io
 from jaxlm.data import (
   _augment,
+  _fields,
+  _row_files,
   _sentence_arrays,
   _sentence_rows,
   _sentence_tasks,
-  _vocabulary,
   datasets,
-  order,
   sources,
 )
-from jaxlm.data.corruption import corruptions
 from jaxlm.data.prepared import Prepared
 from jaxlm.data.tokenizer import Tokenizer
-from jaxlm.data.tokenizers import reporting
-
-_SPLIT = 2**62  # stands for an epoch that training never reaches
 
 
 @datasets.register(
@@ -92,27 +85,22 @@ class Sentences:
     """
     self._check()
     found = sources.fingerprint(self.files)
-    tokenizer = self._vocabulary(tokenizer, workdir, seed, found, report)
-    train = self._encode(self.files, "data.files", tokenizer)
-    train, held_out = self._split(train, tokenizer, seed)
-    report(_summary(train, held_out, self.length))
+    tokenizer = _row_files.vocabulary(
+      self, tokenizer, workdir, seed, found, report
+    )
+    encode = functools.partial(self._encode, tokenizer=tokenizer)
+    train, held_out = _row_files.split(self, encode, seed)
+    report(self._summary(train, held_out))
     making = _sentence_tasks.Making(
       copies=self.views // max(len(self.columns), 1),
       length=self.length * self.views,
       tokenizer=tokenizer,
-      masked=self._masked(tokenizer),
+      masked=_fields.masked_view(self, tokenizer, self.length * self.views),
       augment=self.augment,
     )
     facts = {
-      "vocab_size": tokenizer.vocab_size,
-      "tokenizer_sha256": tokenizer.sha256,
-      "length": self.length,
+      **_row_files.facts(self, tokenizer, found, train, held_out),
       "texts_a_row": self.views,
-      "sources": found,
-      "validation_sources": self.validation_files
-      and sources.fingerprint(self.validation_files),
-      "rows": train.rows,
-      "validation_rows": held_out.rows if held_out else 0,
       "cut_texts": train.cut,
       "blank_rows": train.blank,
     }
@@ -133,9 +121,7 @@ class Sentences:
   ) -> dict[str, Any]:
     """Makes the vocabulary where it is missing, and measures how it fits."""
     self._check()
-    found = sources.fingerprint(self.files)
-    made = self._vocabulary(tokenizer, workdir, seed, found, report)
-    return reporting.report(made, (t for t in self._documents() if t.strip()))
+    return _row_files.tokenizer_report(self, tokenizer, workdir, seed, report)
 
   @property
   def views(self) -> int:
@@ -145,11 +131,7 @@ class Sentences:
 
   def _check(self) -> None:
     _augment.check(self.augment)
-    if not 0 <= self.validation_share < 1:
-      raise errors.UserError(
-        "data.validation_share should be at least 0 and below 1, found "
-        f"{self.validation_share}."
-      )
+    _row_files.check(self)
     if self.copies < 0 or self.views < 2:
       raise errors.UserError(
         f"data.copies={self.copies} makes {self.views} text a row; a contrast "
@@ -160,74 +142,32 @@ class Sentences:
         f"data.copies={self.copies} is for single texts, but data.columns "
         f"names {len(self.columns)}: set it to 0."
       )
+    _fields.check_masking(self, "makes a masked view")
 
   @property
-  def _layout(self) -> _sentence_rows.Layout:
+  def layout(self) -> _sentence_rows.Layout:
+    """Where files keep their texts."""
     columns = tuple(self.columns)
     return _sentence_rows.Layout(columns, self.header, self.delimiter)
 
-  def _vocabulary(self, tokenizer, workdir, seed, found, report):
-    return _vocabulary.obtain(
-      tokenizer,
-      pathlib.Path(workdir) / "tokenizer",
-      documents=self._documents,
-      sources=[*found, {"sha256": io.digest(self._layout)}],
-      seed=seed,
-      report=report,
-    )
-
-  def _documents(self):
-    for row in _sentence_rows.read(self.files, "data.files", self._layout):
+  def all_texts(self) -> Iterator[str]:
+    """The texts of the training files."""
+    for row in _sentence_rows.read(self.files, "data.files", self.layout):
       yield from row.texts
 
   def _encode(self, files, key, tokenizer):
-    room = self.length - tokenizer.overhead()
-    if room < 1:
-      raise errors.UserError(
-        f"data.length={self.length} leaves no room for text beside "
-        f"{tokenizer.overhead()} special tokens."
-      )
-    rows = _sentence_rows.read(files, key, self._layout)
+    _row_files.check_room(self.length, tokenizer.overhead())
+    rows = _sentence_rows.read(files, key, self.layout)
     data = _sentence_arrays.encode(rows, tokenizer, self.length)
     if not data.rows:
       raise errors.UserError(f"{key}='{files}': every row is blank.")
     return data
 
-  def _split(self, train, tokenizer, seed):
-    """(training rows, held-out rows or None)."""
-    if self.validation_files:
-      held = self.validation_files
-      return train, self._encode(held, "data.validation_files", tokenizer)
-    held = round(self.validation_share * train.rows)
-    if not held:
-      return train, None
-    rows = order.permutation(seed, _SPLIT, train.rows)
-    apart = train.take(np.sort(rows[:held]))._replace(cut=0, blank=0)
-    return train.take(np.sort(rows[held:])), apart
-
-  def _masked(self, tokenizer):
-    if not self.masking:
-      return None
-    if self.masking.get("kind") != "masking":
-      raise errors.unknown(
-        "data.masking makes a masked view; it cannot be of the kind",
-        str(self.masking.get("kind")),
-        ("masking",),
-      )
-    from jaxlm.data._masked_view import masked_view
-
-    corruption = corruptions.build(self.masking)
-    return masked_view(corruption, tokenizer, self.length * self.views)
-
-
-def _summary(train, held_out, length: int) -> str:
-  text = f"Sentences: {train.rows:,} training rows"
-  if held_out:
-    text += f", {held_out.rows:,} held out"
-  parts = (train, held_out) if held_out else (train,)
-  cut, blank = (sum(getattr(p, n) for p in parts) for n in ("cut", "blank"))
-  if cut:
-    text += f"; {cut:,} texts longer than {length} tokens were cut"
-  if blank:
-    text += f"; {blank:,} rows with a blank text were left out"
-  return f"{text}."
+  def _summary(self, train, held_out) -> str:
+    return _row_files.summary(
+      "Sentences",
+      train,
+      held_out,
+      cut=f"texts longer than {self.length} tokens were cut",
+      blank="rows with a blank text were left out",
+    )

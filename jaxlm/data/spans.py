@@ -4,20 +4,17 @@ No TensorFlow, unless anchors are masked.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxlm import errors
-from jaxlm import files as io
 from jaxlm.data import (
+  _fields,
   _sentence_tasks,
   _span_draws,
   _span_rows,
-  _vocabulary,
   datasets,
 )
-from jaxlm.data.corruption import corruptions
 from jaxlm.data.packed import Packed
 from jaxlm.data.prepared import Prepared
 from jaxlm.data.tokenizer import Tokenizer
@@ -63,22 +60,13 @@ class Spans:
   packs = True
 
   def __post_init__(self):
-    for name in ("length", "shortest", "anchors", "positives"):
-      value = getattr(self, name)
-      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise errors.UserError(
-          f"data.{name} is {value!r}; it is a whole number of at least 1."
-        )
+    whole = ("length", "shortest", "anchors", "positives")
+    _fields.check_whole(self, whole)
     if self.where not in _span_draws.POSITIVES:
       raise errors.unknown(
         "data.where cannot be", self.where, _span_draws.POSITIVES
       )
-    if self.masking and self.masking.get("kind") != "masking":
-      raise errors.unknown(
-        "data.masking hides tokens of anchors; it cannot be of the kind",
-        str(self.masking.get("kind")),
-        ("masking",),
-      )
+    _fields.check_masking(self, "hides tokens of anchors")
     self._text  # noqa: B018, tells what is wrong with files' settings
 
   @property
@@ -111,7 +99,8 @@ class Spans:
         the length that the anchors need.
     """
     self._check_batch(batch_size)
-    tokenizer = self._vocabulary(tokenizer, workdir, seed, report)
+    files = self._text.fingerprints()
+    tokenizer = self._text.vocabulary(tokenizer, workdir, seed, files, report)
     making = self._making(tokenizer)
     least = _span_draws.needed(self.anchors, making.longest)
     found = _span_rows.tokenized(
@@ -130,18 +119,18 @@ class Spans:
       tokenizer,
       tasks["train"],
       tasks.get("validation"),
-      self._facts(tokenizer, found, least),
+      self._facts(tokenizer, files, found, least),
     )
 
   def tokenizer_report(self, **given) -> dict[str, Any]:
     """Makes the vocabulary where it is missing, and measures how it fits."""
     return self._text.tokenizer_report(**given)
 
-  def _facts(self, tokenizer, found, least) -> dict[str, Any]:
+  def _facts(self, tokenizer, files, found, least) -> dict[str, Any]:
     return {
       "vocab_size": tokenizer.vocab_size,
       "tokenizer_sha256": tokenizer.sha256,
-      "sources": self._text.fingerprints(),
+      "sources": files,
       "length": self.length,
       "texts_a_row": 1 + self.positives,
       "tokens_a_document_needs": least,
@@ -168,26 +157,7 @@ class Spans:
       longest,
       _span_draws.POSITIVES[self.where],
       tokenizer,
-      self._masked(tokenizer),
-    )
-
-  def _masked(self, tokenizer):
-    if not self.masking:
-      return None
-    from jaxlm.data._masked_view import masked_view
-
-    return masked_view(corruptions.build(self.masking), tokenizer, self.length)
-
-  def _vocabulary(self, tokenizer, workdir, seed, report):
-    text = self._text
-    reading = {"sha256": io.digest(text.reading())}
-    return _vocabulary.obtain(
-      tokenizer,
-      pathlib.Path(workdir) / "tokenizer",
-      documents=lambda: (t for split, t in text.texts() if split == "train"),
-      sources=[*text.fingerprints()["files"], reading],
-      seed=seed,
-      report=report,
+      _fields.masked_view(self, tokenizer, self.length),
     )
 
   def _check_batch(self, batch_size: int) -> None:

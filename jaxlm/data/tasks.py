@@ -29,11 +29,12 @@ class Reader:
 
   def __init__(self, cache, split: str, corruption, tokenizer, length: int):
     # The preprocessing of the seqio Task, on batches: the import takes seconds.
-    from jaxlm.data._pipeline import seqio_task
+    from jaxlm.data._pipeline import seqio_task, taken
 
     task = seqio_task(cache, corruption, tokenizer, length)
     self._cache, self._split = cache, split
     self._corrupt = task.preprocessors[-1].batch
+    self._taken = taken(corruption, length)
     self._pad = tokenizer.pad_id or 0
     self.rows = cache.rows(split)
     self.copies = copies_of(corruption, length)
@@ -52,13 +53,23 @@ class Reader:
       epochs: int64 [rows], the visit, which the random numbers depend on.
       copy: int64 [rows], which copy; None where there is one of each.
     """
-    gathered = self._cache.gather(self._split, np.maximum(indices, 0))
-    _blank(gathered, indices < 0, self._pad)
+    gathered = self._gather(indices)
     if self.copies > 1:
       gathered["copy"] = copy.astype(COPY_DTYPE)
     seed = np.int64(order.signed(seed))
     out = self._corrupt(gathered, seed, np.asarray(indices, np.int64), epochs)
     return {key: value.numpy() for key, value in out.items()}
+
+  def text(self, seed, indices, epochs) -> Batch:
+    """`tokens` and `segments` before corruption, [rows, text length]."""
+    gathered = self._gather(indices)
+    text = {key: gathered[key] for key in ("tokens", "segments")}
+    return self._taken(text, seed, indices, epochs)
+
+  def _gather(self, indices) -> dict[str, np.ndarray]:
+    gathered = self._cache.gather(self._split, np.maximum(indices, 0))
+    _blank(gathered, indices < 0, self._pad)
+    return gathered
 
 
 def make(
@@ -107,26 +118,31 @@ def make(
   if not evaluation:  # what does not fit shows now
     rows_of(0, 0, batch_size, rows)
 
-  def training_batch(seed, step, shard=(0, 1)):
-    drawn = order.copies_of_step(
-      seed, step, batch_size, rows, copies, together, rows_of
-    )
-    part = order.shard_slice(batch_size, shard)
-    return reader.read(seed, *(numbers[part] for numbers in drawn))
-
-  def evaluation_batch(seed, step, shard=(0, 1)):
-    del seed
+  def drawn(seed, step):  # (indices, epochs, copy) of the global batch
+    if not evaluation:
+      return order.copies_of_step(
+        seed, step, batch_size, rows, copies, together, rows_of
+      )
     entries = evaluation_rows(step, batch_size, rows * copies)
-    entries = entries[order.shard_slice(batch_size, shard)]
     indices, copy = np.divmod(entries, copies)
-    epochs = np.zeros(len(indices), np.int64)
-    return reader.read(EVALUATION_SEED, indices, epochs, copy)
+    return indices, np.zeros_like(indices), copy
+
+  def batch_at(seed, step, shard=(0, 1)):
+    part = order.shard_slice(batch_size, shard)
+    numbers = (found[part] for found in drawn(seed, step))
+    return reader.read(EVALUATION_SEED if evaluation else seed, *numbers)
+
+  def text_at(seed, step):
+    indices, epochs, _ = drawn(seed, step)
+    own = EVALUATION_SEED if evaluation else seed
+    return reader.text(own, indices, epochs)
 
   return Task(
     name=name,
     batch_spec=batch_spec(reader.features, batch_size),
-    batch_at=evaluation_batch if evaluation else training_batch,
+    batch_at=batch_at,
     rows=rows * copies,
+    text_at=text_at,
   )
 
 

@@ -8,19 +8,18 @@ still functions of (seed, step).
 """
 
 import dataclasses
-import json
+import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
-from jaxlm import errors, files
-from jaxlm.data import datasets
+from jaxlm import errors
+from jaxlm.data import _kept, datasets
 from jaxlm.data.packed import Packed
 from jaxlm.data.prepared import Prepared
-from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.data.vectors import vectors as vector_parts
 from jaxlm.types import Task
 
@@ -55,30 +54,14 @@ class WordVectors(Packed):
     super().__post_init__()
     vector_parts.build(self.vectors)
 
-  def prepare(
-    self,
-    *,
-    tokenizer: Tokenizer | Mapping[str, Any],
-    workdir,
-    batch_size: int,
-    seed: int,
-    report: Callable[[str], None] = print,
-    progress: Callable[[str, int], None] = lambda what, done: None,
-  ) -> Prepared:
+  def prepare(self, *, workdir, seed: int, report=print, **given) -> Prepared:
     """As of `Packed`; also makes the table of vectors, in workdir/vectors.
 
     Raises:
       UserError: as of `Packed`, a tokenizer of pieces, rows without targets,
         or vectors that cannot be read or trained.
     """
-    made = super().prepare(
-      tokenizer=tokenizer,
-      workdir=workdir,
-      batch_size=batch_size,
-      seed=seed,
-      report=report,
-      progress=progress,
-    )
+    made = super().prepare(workdir=workdir, seed=seed, report=report, **given)
     self._check(made)
     held, facts = self._table(pathlib.Path(workdir) / FOLDER, made, seed)
     report(
@@ -86,12 +69,8 @@ class WordVectors(Packed):
       f"{facts['unknown']:,} of them the unknown word's, in "
       f"{pathlib.Path(workdir) / FOLDER / TABLE}."
     )
-    train, held_out = (
-      task and with_vectors(task, held)
-      for task in (made.train, made.validation)
-    )
-    told = {**made.facts, "vectors": facts}
-    return made._replace(train=train, validation=held_out, facts=told)
+    add = functools.partial(with_vectors, table=held)
+    return made.changed(add, vectors=facts)
 
   def _check(self, made: Prepared) -> None:
     if made.tokenizer.kind != "wordlevel":
@@ -114,11 +93,14 @@ class WordVectors(Packed):
     names = ("tokenizer_sha256", "cache_sha256")
     key = part.key() | {name: made.facts[name] for name in names}
     key["seed"] = seed
-    facts = _held(folder, key)
+    kept = _kept.Kept(folder / TABLE, folder / MANIFEST)
+    facts = kept.facts(key)
     if facts is None:
       texts = lambda: (text for split, text in self.texts() if split == "train")
       found = part.make(texts, made.tokenizer, seed)
-      facts = _write(folder, key, *unit_rows(found, made.tokenizer))
+      rows, unknown = unit_rows(found, made.tokenizer)
+      facts = dict(width=rows.shape[1], unknown=unknown)
+      facts = kept.write(key, facts, lambda file: np.save(file, rows))
     return table(folder.parent), facts
 
 
@@ -173,24 +155,3 @@ def with_vectors(task: Task, table: np.ndarray) -> Task:
   shape = (rows, length + 1, table.shape[1])
   spec = {**task.batch_spec, KEY: jax.ShapeDtypeStruct(shape, np.float32)}
   return task._replace(batch_spec=spec, batch_at=batch_at)
-
-
-def _held(folder, key) -> dict[str, Any] | None:
-  """Facts of an earlier session's table, if it is of the same words."""
-  if not (folder / MANIFEST).is_file():
-    return None
-  found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-  facts = found["facts"]
-  if found["key"] != key or files.sha256(folder / TABLE) != facts["sha256"]:
-    return None
-  return facts
-
-
-def _write(folder, key, table, unknown) -> dict[str, Any]:
-  folder.mkdir(parents=True, exist_ok=True)
-  with files.replacing(folder / TABLE, "wb") as file:
-    np.save(file, table)
-  facts = dict(width=table.shape[1], unknown=unknown)
-  facts["sha256"] = files.sha256(folder / TABLE)
-  files.write_json(folder / MANIFEST, dict(key=key, facts=facts))
-  return facts

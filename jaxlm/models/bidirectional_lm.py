@@ -39,6 +39,7 @@ class BidirectionalLM(nn.Module):
 
   # Whose states stand side by side in `hidden`.
   directions: ClassVar[int] = 2
+  can: ClassVar[tuple[str, ...]] = ("neighbours", "last_states")
 
   embeddings: nn.Module
   forward: Encoder

@@ -1,7 +1,7 @@
 """NarrowBERT, ContextFirst: all attention first, then what each token needs."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxlm import errors
 from jaxlm.models import _reading, models
@@ -18,6 +18,7 @@ class ContextFirstEncoder(Encoder):
   One layer is the encoder's.
   """
 
+  can: ClassVar[tuple[str, ...]] = ()  # some states have no feed-forwards
   no_export = (
     "its feed-forwards all come after its attention (NarrowBERT's "
     "ContextFirst), which no class of transformers computes."

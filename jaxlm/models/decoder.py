@@ -1,5 +1,7 @@
 """A causal language model: an encoder whose mixers look back only."""
 
+from typing import ClassVar
+
 from jaxlm.models import models
 from jaxlm.models.encoder import Encoder
 
@@ -10,3 +12,5 @@ class Decoder(Encoder):
 
   Its layers must be causal, which `assembly.build` checks.
   """
+
+  can: ClassVar[tuple[str, ...]] = ("next_token", "last_states")

@@ -1,6 +1,7 @@
 """A stack of layers between embeddings and heads."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,6 +25,9 @@ class Encoder(nn.Module):
     final_norm: after the stack, or None.
     dropout: rate on the embeddings.
   """
+
+  # What objectives may ask for (`jaxlm.abilities`).
+  can: ClassVar[tuple[str, ...]] = ("last_states",)
 
   embeddings: nn.Module
   positions: Positions

@@ -1,7 +1,7 @@
 """An encoder, and a decoder that reads its states (T5, BART)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -47,6 +47,8 @@ class EncoderDecoder(nn.Module):
     on_encoder: names of the heads that read the encoder.
     output_dropout: rate on the states of both towers (T5).
   """
+
+  can: ClassVar[tuple[str, ...]] = ("target", "last_states")
 
   embeddings: nn.Module
   encoder: Encoder

@@ -1,7 +1,7 @@
 """NarrowBERT, SparseQueries: late layers ask from a few places only."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ class NarrowEncoder(nn.Module):
     heads: name -> head.
   """
 
+  can: ClassVar[tuple[str, ...]] = ()  # few places have a last state
   no_export = (
     "its late layers ask from a few places only (NarrowBERT), which no class "
     "of transformers computes."

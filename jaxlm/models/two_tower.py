@@ -7,7 +7,7 @@ function of their parameters, `composed`, and needs no module.
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -47,6 +47,8 @@ class TwoTower:
       the discriminator's place, starts at 0.
   """
 
+  can: ClassVar[tuple[str, ...]] = ("towers",)
+
   generator: nn.Module
   discriminator: nn.Module
   sharing: str = "shared"
@@ -84,6 +86,11 @@ class TwoTower:
   def towers(self) -> dict[str, nn.Module]:
     """name -> model, the generator first."""
     return {GENERATOR: self.generator, DISCRIMINATOR: self.discriminator}
+
+  @property
+  def heads(self) -> dict[str, nn.Module]:
+    """name -> head, of both towers."""
+    return {**self.generator.heads, **self.discriminator.heads}
 
   @property
   def features(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """An encoder that never sees [MASK]: masked tokens join late (3ML)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -65,6 +65,8 @@ class VisibleEncoder(nn.Module):
     narrowing: from the encoder's width to the decoder's, or None.
     crosses: whether the decoder's layers read the encoder.
   """
+
+  can: ClassVar[tuple[str, ...]] = ()  # some tokens have no last state
 
   embeddings: nn.Module
   encoder: Encoder

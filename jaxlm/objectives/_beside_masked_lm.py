@@ -24,6 +24,11 @@ class BesideMaskedLM:
   keeps_updates = True
 
   @property
+  def heads(self):
+    """Names of the heads that are read."""
+    return ("masked_lm", self.second)
+
+  @property
   def coefficients(self):
     """Factor of each term."""
     return {self.second: getattr(self, self.second)}

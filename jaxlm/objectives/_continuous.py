@@ -35,6 +35,11 @@ class Continuous:
   features = ("targets", "weights", "word_vectors")
   coefficients = {}
 
+  @property
+  def needs(self):
+    """What the model must be able to do."""
+    return ("next_token",) if self.directions == 1 else ("neighbours",)
+
   def weights(self, batch):
     """Number of words to predict."""
     weights = context.neighbours(batch, self.directions)[1]

@@ -38,6 +38,11 @@ class Contrastive:
       )
 
   @property
+  def heads(self):
+    """Names of the heads that are read."""
+    return (self.head, "masked_lm") if self.masked_lm else (self.head,)
+
+  @property
   def features(self):
     """Keys of the batch that are read."""
     return _READ + _PREDICTED if self.masked_lm else _READ

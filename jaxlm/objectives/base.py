@@ -20,12 +20,22 @@ def output(outputs, head: str):
     UserError: the model has no head of this name.
   """
   if head not in outputs:
-    raise errors.unknown(
-      "config.model.heads lacks the head that the objective reads,",
-      head,
-      [name for name in outputs if name != "hidden"],
-    )
+    raise lacking(head, [name for name in outputs if name != "hidden"])
   return outputs[head]
+
+
+def heads_of(objective) -> tuple[str, ...]:
+  """Names of the heads that an objective reads: its `heads`, or its `head`."""
+  if hasattr(objective, "heads"):
+    return objective.heads
+  return (objective.head,) if hasattr(objective, "head") else ()
+
+
+def lacking(head: str, known) -> errors.UserError:
+  """What is raised where a model has no head of this name."""
+  return errors.unknown(
+    "config.model.heads lacks the head that the objective reads,", head, known
+  )
 
 
 class Recorder:

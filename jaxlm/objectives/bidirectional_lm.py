@@ -19,6 +19,7 @@ class BidirectionalLM:
   """
 
   head = "bidirectional_lm"
+  needs = ("neighbours",)
   features = ("targets", "weights")
   coefficients = {}
 

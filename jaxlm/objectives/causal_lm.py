@@ -17,6 +17,7 @@ class CausalLM:
   """
 
   head = "causal_lm"
+  needs = ("next_token",)
   features = ("targets", "weights")
   coefficients = {}
 

@@ -40,6 +40,8 @@ class E2S2:
   detection: float = 0.05
   contrast: float = 0.05
   temperature: float = 1.0
+  needs = ("target",)
+  heads = ("seq2seq_lm", "corruption")
   features = (
     "corrupted_inputs",
     "tags",

@@ -34,6 +34,8 @@ class ReplacedTokenDetection:
   weight: float = 50.0
   temperature: float = 1.0
   disallow_correct: bool = False
+  needs = ("towers",)
+  heads = ("masked_lm", "replaced_token")
   keeps_updates = True
   features = ("predict_positions", "predict_ids", "predict_weights")
 

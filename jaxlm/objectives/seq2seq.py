@@ -19,6 +19,7 @@ class Seq2Seq:
   """
 
   head = "seq2seq_lm"
+  needs = ("target",)
   features = ("decoder_inputs", "targets", "weights")
   coefficients = {}
 

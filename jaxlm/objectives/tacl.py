@@ -35,6 +35,7 @@ class TaCL:
   )
   contrast: float = 1.0
   temperature: float = 0.01
+  needs = ("last_states",)  # those that are hidden are the anchors
   teacher = True  # a frozen copy of the start goes along (`recipe`)
   passes = 4 / 3  # the teacher has no backward pass
 
@@ -52,6 +53,11 @@ class TaCL:
   @property
   def _base(self):
     return objectives.build(self.base)
+
+  @property
+  def heads(self):
+    """Names of the heads that are read."""
+    return shared.heads_of(self._base)
 
   @property
   def features(self):

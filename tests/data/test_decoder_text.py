@@ -53,6 +53,7 @@ def test_noise_of_the_second_view():
     "row 0: 1 segments, 6 tokens",
     "  1 | 2 7 4 8 9 3",
     "    say | 2 7 8 3",
+    "    second view | 2 7 4 9 11 3",
     "    noise 3: 8 -> 9 shuffled, 4: 9 -> 11 replaced",
     "6 tokens, 0.00% padding",
     "4 target tokens, 0.67 a token of the inputs, 0.00% padding",

@@ -75,9 +75,7 @@ def test_training_batches_come_with_their_rows(tmp_path):
     length=24,
     name="train",
   )
-  pairs = list(
-    statistics.training_pairs(task, held, spec, length=24, seed=3, steps=4)
-  )
+  pairs = list(statistics.training_pairs(task, seed=3, steps=4))
   for batch, rows in pairs:
     assert np.array_equal(batch["segments"], rows["segments"])
     shown = batch["inputs"] != 4

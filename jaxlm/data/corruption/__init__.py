@@ -12,6 +12,9 @@ A corruption is a frozen dataclass with
     (one more where targets are shifted).
   copies(length), keep_copies_together: where present, how many rows of a batch
     a row of the cache becomes, and whether they stay in one batch.
+  taken(length) -> take(text, keys) -> the text that is corrupted: where
+    present, what a row takes of its `tokens` and `segments`, padded to their
+    width, for people and measures.
   files() -> {path: sha256}: where present, what is read beside the rows.
   features(length) -> {key: (shape, dtype name)} of one row, besides those
     that all share (`segments`, `positions`, ...).

@@ -23,8 +23,7 @@ def bind(parts, *, widths, prefixes, rates, features, pad):
     features: key -> (shape of a row, dtype name) of what comes out.
     pad: id of padding.
   """
-  width = max(widths)
-  borders = (np.cumsum(rates) / np.sum(rates))[:-1].astype(np.float32)
+  width, borders = max(widths), _borders(rates)
 
   def apply(rows, keys):
     choice = chosen(keys, borders)
@@ -47,6 +46,33 @@ def bind(parts, *, widths, prefixes, rates, features, pad):
     }
 
   return apply
+
+
+def taken(takes, *, widths, rates):
+  """`take(text, keys)`: the windows that the parts get, padded behind.
+
+  Args:
+    takes: what each part takes of its window.
+    widths, rates: as of `bind`.
+  """
+  width, borders = max(widths), _borders(rates)
+
+  def apply(text, keys):
+    choice = chosen(keys, borders)[:, None]
+    found = {k: tf.zeros_like(v) for k, v in text.items()}
+    for i, take in enumerate(takes):
+      own = take(window(text, keys, width, widths[i]), folded(keys, i))
+      behind = [[0, 0], [0, width - widths[i]]]
+      for k, v in own.items():
+        found[k] = tf.where(choice == i, tf.pad(v, behind), found[k])
+    return found
+
+  return apply
+
+
+def _borders(rates) -> np.ndarray:
+  """Cumulated rates, but for the last, float32."""
+  return (np.cumsum(rates) / np.sum(rates))[:-1].astype(np.float32)
 
 
 def chosen(keys, borders):

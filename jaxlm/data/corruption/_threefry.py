@@ -1,28 +1,17 @@
-"""Random numbers by counter: Threefry-2x32 in TensorFlow ops.
+"""Random numbers by counter, in TensorFlow ops.
 
-Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011; 20 rounds,
-the generator of JAX. TensorFlow's own stateless ops take one seed for a whole
-tensor, so a row's numbers would depend on its place in the batch; here each
-row has a key of its own and the work is still one op for all rows.
+TensorFlow's own stateless ops take one seed for a whole tensor, so a row's
+numbers would depend on its place in the batch; here each row has a key of its
+own and the work is still one op for all rows.
 """
 
+from jaxlm.data import _counter
 from jaxlm.data._tensorflow import tf
-
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
 
 
 def threefry(k0, k1, x0, x1):
   """Threefry-2x32 of uint32 tensors that broadcast: two uint32 tensors."""
-  keys = (k0, k1, _word(_PARITY) ^ k0 ^ k1)
-  x0, x1 = x0 + k0, x1 + k1
-  for block in range(5):
-    for rotation in _ROTATIONS[block % 2]:
-      x0 = x0 + x1
-      x1 = x0 ^ _rotate(x1, rotation)
-    x0 = x0 + keys[(block + 1) % 3]
-    x1 = x1 + keys[(block + 2) % 3] + _word(block + 1)
-  return x0, x1
+  return _counter.threefry(k0, k1, x0, x1, rotate=_rotate)
 
 
 def row_keys(seed, rows, epochs):

@@ -147,12 +147,29 @@ class Mixture:
 
     return _mixture.bind(
       bound,
-      widths=[p.corruption.text_length(p.inner(length)) for p in parts],
+      widths=self._widths(length),
       prefixes=prefixes,
       rates=[part.rate for part in parts],
       features=features,
       pad=tokenizer.pad_id,
     )
+
+  def taken(self, length: int):
+    """`take(text, keys)`: the window of each row that its part gets."""
+    from jaxlm.data.corruption import _mixture
+
+    parts = self.built
+    whole = lambda length: lambda text, keys: text
+    takes = [getattr(part.corruption, "taken", whole) for part in parts]
+    return _mixture.taken(
+      [take(part.inner(length)) for take, part in zip(takes, parts)],
+      widths=self._widths(length),
+      rates=[part.rate for part in parts],
+    )
+
+  def _widths(self, length: int) -> list[int]:
+    """Tokens of text that each part takes."""
+    return [p.corruption.text_length(p.inner(length)) for p in self.built]
 
 
 def _largest(shapes) -> tuple[int, ...]:
