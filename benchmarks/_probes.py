@@ -19,6 +19,7 @@ from jaxlm.evaluation import _model
 from jaxlm.models import assembly, models
 
 _LENGTH, _ROWS = 64, 128
+_MOST = 2000  # steps of a regression, several times what they take
 
 
 class Reader:
@@ -86,7 +87,7 @@ def sentiment(reader: Reader, folder: pathlib.Path, most: int = 6000) -> float:
 def _score(states, labels, held_out) -> float:
   held_out = np.repeat(held_out, [len(x) for x in labels])
   states, labels = np.concatenate(states), np.concatenate(labels)
-  model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
+  model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MOST))
   model.fit(states[~held_out], labels[~held_out])
   return float(model.score(states[held_out], labels[held_out]))
 

@@ -1,7 +1,7 @@
 """Does contrast in pre-training keep states apart? TaCL against masked LM.
 
-  python benchmarks/simcse.py ... --workdir=DIR     # makes DIR/start
-  python benchmarks/anisotropy.py --shared=../shared/data --start=DIR/start
+  python -m benchmarks.simcse ... --workdir=DIR     # makes DIR/start
+  python -m benchmarks.anisotropy --shared=../shared/data --start=DIR/start
 
 From the same start, on each seed, masked LM goes on with and without TaCL, on
 the same rows, at equal steps and at equal rate. Told are the mean cosine of
@@ -11,9 +11,7 @@ vectors, Spearman on STS-B's development set by means, and the held-out loss.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,8 +19,7 @@ import time
 
 import jax
 
-import jaxlm
-from benchmarks import simcse
+from benchmarks import _machine, simcse
 from jaxlm import loading, run
 from jaxlm.evaluation import embed, geometry, similarity
 
@@ -98,9 +95,7 @@ def main(argv=None) -> None:
   if args.json:
     pathlib.Path(args.json).write_text(json.dumps(found))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
-    f"{platform.python_version()}; {args.steps} steps, "
+    f"{_machine.named()}; {args.steps} steps, "
     f"{time.process_time() - begin:.0f} s of process time"
   )
   print(table(found))

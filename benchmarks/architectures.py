@@ -1,7 +1,7 @@
 """Every architecture at equal parameters, data and tokens: loss and cost.
 
-  python benchmarks/architectures.py --files=corpus.txt --json=a.json
-  python benchmarks/architectures.py --race=next_token --files=corpus.txt
+  python -m benchmarks.architectures --files=corpus.txt --json=a.json
+  python -m benchmarks.architectures --race=next_token --files=corpus.txt
 
 Contenders of a race are the `tiny` models of all configs of its kinds. Each
 gets the same width, fresh weights of the same deviation, no dropout, and
@@ -17,17 +17,12 @@ import dataclasses
 import importlib
 import inspect
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
 
-import jax
-
-import jaxlm
-from benchmarks import _training
+from benchmarks import _machine, _training
 from configs import common
 from jaxlm import configuration, errors, paths, recipe
 from jaxlm.data import datasets
@@ -324,9 +319,7 @@ def main(argv=None) -> None:
   if kept:
     kept.write_text(json.dumps(results))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-    f"Python {platform.python_version()}; {args.race}, {args.steps} steps of "
+    f"{_machine.named()}; {args.race}, {args.steps} steps of "
     f"{args.rows} x {args.length} tokens, {args.seeds} seeds"
   )
   print(table(raced, args))

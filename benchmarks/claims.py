@@ -1,6 +1,6 @@
 """Claims of papers on what to minimise, at the size of a laptop.
 
-  python benchmarks/claims.py --study=masking --shared=../shared/data \
+  python -m benchmarks.claims --study=masking --shared=../shared/data \
       --json=masking.json
 
 A study trains its contenders on TinyStories from the same seeds, with the same
@@ -14,9 +14,7 @@ import dataclasses
 import functools
 import gzip
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -27,8 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxlm
-from benchmarks import _probes, _training
+from benchmarks import _machine, _probes, _training
 from configs import bart, common
 from jaxlm import configuration, errors, recipe
 from jaxlm.data import datasets, pmi, sources
@@ -44,7 +41,7 @@ class Study:
   """One table.
 
   Attributes:
-    contenders: args -> {name: changes of `ordinary`}.
+    contenders: args -> {name: changes of `ordinary`, see `config_of`}.
     measures: each (Trained, args) -> {column: number}.
     equal: "steps", or "flops": of the dearest contender.
   """
@@ -177,7 +174,6 @@ def _towers(args):
     "masked LM": dict(),
     "ELECTRA": dict(
       model=model,
-      replace_model=True,
       data=dict(corruption=masking, evaluation_corruption=None),
       objective=dict(kind="replaced_token_detection", weight=50.0),
     ),
@@ -188,7 +184,8 @@ def _noted(args):
   """BERT and TNF on the same rows, which tell of rare words."""
   data = dict(kind="noted", min_count=8, max_count=16, words=128, spans=16)
   notes = dict(words=128, share=0.5, rate=0.1, reach=8)
-  model = dict(kind="note_taking_encoder", notes=notes)
+  model = _encoder(WIDTH, 4, masked_lm=dict(kind="masked_lm"))
+  model |= dict(kind="note_taking_encoder", notes=notes)
   return {"BERT": dict(data=data), "TNF": dict(data=data, model=model)}
 
 
@@ -205,7 +202,7 @@ def _structured(args):
     )
     arrangement = dict(kind="pairs", relations=relations)
     return dict(
-      model=dict(heads=heads),
+      model=_encoder(WIDTH, 4, **heads),
       objective=dict(kind="masked_lm_next_sentence"),
       data=dict(
         files=str(_one_sentence_a_line(args)),
@@ -233,7 +230,7 @@ def _denoised(args):
   noise = dict(kind="e2s2", infilling=infilling, shuffle=0.05, replace=0.05)
   data = dict(corruption=noise, evaluation_corruption=None)
   data |= dict(arrangement=dict(kind="blocks"))
-  shared = dict(data=data, replace_model=True)
+  shared = dict(data=data)
   encoder = model | dict(encoder_heads=heads)
   return {
     "BART": shared | dict(model=model, objective=dict(kind="seq2seq")),
@@ -338,14 +335,9 @@ STUDIES = {
 
 
 def config_of(changes: Mapping[str, Any], args) -> dict[str, Any]:
-  """`ordinary` with the changes of one contender."""
-  changes = dict(changes)
-  whole = changes.pop("replace_model", False)
+  """`ordinary` with a contender's changes: keys of `data`, all else whole."""
   config = ordinary(args)
-  for key, value in changes.items():
-    merges = key == "data" or (key == "model" and not whole)
-    config[key] = config[key] | value if merges else value
-  return config
+  return config | changes | dict(data=config["data"] | changes.get("data", {}))
 
 
 def prepare(config, args):
@@ -464,9 +456,7 @@ def main(argv=None) -> None:
     args.files.write_bytes(gzip.decompress(stories.read_bytes()))
     results = run(STUDIES[args.study], args, done, keep)
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-    f"Python {platform.python_version()}; study {args.study}, {args.rows} rows "
+    f"{_machine.named()}; study {args.study}, {args.rows} rows "
     f"of {args.length} tokens, {args.seeds} seeds"
   )
   print(table(results))

@@ -1,6 +1,6 @@
 """Contrast beside a masked LM from nothing: CLEAR, DeCLUTR, and without it.
 
-  python benchmarks/contrast.py --shared=../shared/data --study=clear
+  python -m benchmarks.contrast --shared=../shared/data --study=clear
 
 Both arms of a study see the same rows, masks, rewordings and spans, and run the
 same FLOPs; without contrast its temperature is so high that it has no gradient.

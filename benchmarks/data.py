@@ -1,8 +1,8 @@
 """Tokens/s of tokenizing, preparing and feeding; beside Hugging Face's way.
 
-  python benchmarks/data.py                     # jaxlm alone
-  python benchmarks/data.py --pipelines         # feeding, of every config
-  python benchmarks/data.py --hf_python=.venv-hf/bin/python
+  python -m benchmarks.data                     # jaxlm alone
+  python -m benchmarks.data --pipelines         # feeding, of every config
+  python -m benchmarks.data --hf_python=.venv-hf/bin/python
 
 The second line also runs `datasets` with DataCollatorForLanguageModeling on
 the same texts with the same vocabulary, in the environment of that Python

@@ -1,8 +1,8 @@
 """The kernels against what a user would pick instead, in one run.
 
-  python benchmarks/kernels.py                        # on a GPU or TPU
-  python benchmarks/kernels.py --quick                # tiny shapes, any device
-  python benchmarks/kernels.py --only=packed-8192     # some of the cases
+  python -m benchmarks.kernels                        # on a GPU or TPU
+  python -m benchmarks.kernels --quick                # tiny shapes, any device
+  python -m benchmarks.kernels --only=packed-8192     # some of the cases
 
 Contenders: every implementation of jaxlm's ops; `jax.nn.dot_product_attention`
 on XLA and cuDNN; jax's own Pallas attention; PyTorch's

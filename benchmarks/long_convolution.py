@@ -1,7 +1,7 @@
 """How cost grows with length: attention against Hyena and Hedgehog.
 
-  python benchmarks/long_convolution.py              # a CPU, a few minutes
-  python benchmarks/long_convolution.py --quick
+  python -m benchmarks.long_convolution              # a CPU, a few minutes
+  python -m benchmarks.long_convolution --quick
 
 One causal mixer of `--width` on one row, forward and backward, compiled, its
 filters drawn anew as in training. Contenders take turns, and the fewest

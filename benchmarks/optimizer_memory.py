@@ -1,20 +1,18 @@
 """Bytes of optimizer states at GaLore's sizes, as XLA lays them out.
 
-  python benchmarks/optimizer_memory.py
+  python -m benchmarks.optimizer_memory
 
 Compiles what makes each state and asks the program for the size of its
 buffers: nothing is allocated, so a laptop tells it for a billion parameters.
 """
 
 import argparse
-import os
-import platform
 import sys
 
 import flax.linen as nn
 import jax
 
-import jaxlm
+from benchmarks import _machine
 from configs import galore, gradnormlorp
 from jaxlm import errors, paths, recipe
 from jaxlm.models import assembly
@@ -81,11 +79,7 @@ def main(argv=None) -> None:
   for size in sizes:
     if size not in SIZES:
       raise SystemExit(str(errors.unknown("GaLore has no size", size, SIZES)))
-  print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
-    f"{platform.python_version()}; float32 but for 8-bit moments"
-  )
+  print(f"{_machine.named()}; float32 but for 8-bit moments")
   print(table(sizes))
 
 

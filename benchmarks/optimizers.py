@@ -3,7 +3,7 @@
 A small decoder learns next tokens: AdamW takes it below the entropy of single
 tokens within 40 steps, where a masked LM of its size had not left it in 200.
 
-  python benchmarks/optimizers.py --files=corpus.txt --json=o.json \
+  python -m benchmarks.optimizers --files=corpus.txt --json=o.json \
       --plot=docs/optimizers.png
 
 Each optimizer chooses among the same multiples of its usual rate by the loss
@@ -13,17 +13,12 @@ one optimizer after the other, told as ratios to AdamW's.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
 
-import jax
-
-import jaxlm
-from benchmarks import _training
+from benchmarks import _machine, _training
 from jaxlm import configuration, errors
 from jaxlm.data import datasets
 
@@ -219,9 +214,7 @@ def main(argv=None) -> None:
   if kept:
     kept.write_text(json.dumps(results))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
-    f"{platform.python_version()}; {args.model}:tiny, {args.steps} steps of "
+    f"{_machine.named()}; {args.model}:tiny, {args.steps} steps of "
     f"{args.rows} x {args.length} tokens, {args.seeds} seeds, rates times "
     f"{args.factors}"
   )

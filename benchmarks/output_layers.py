@@ -1,7 +1,7 @@
 """What an output over words costs: vectors against softmaxes of four kinds.
 
-  taskset -c 1 python benchmarks/output_layers.py --files=a.txt,b.txt
-  python benchmarks/output_layers.py --files=a.txt --seconds=20 --seeds=3
+  taskset -c 1 python -m benchmarks.output_layers --files=a.txt,b.txt
+  python -m benchmarks.output_layers --files=a.txt --seconds=20 --seeds=3
 
 Whole training steps of ELMo's LSTMs and of a causal transformer, each with
 `continuous` (the vectors of `--vectors`, a JSON spec), `subword` (the whole

@@ -1,6 +1,6 @@
 """SimCSE's claim at small scale: STS-B before and after, alignment, uniformity.
 
-  python benchmarks/simcse.py --shared=../shared/data --json=s.json \
+  python -m benchmarks.simcse --shared=../shared/data --json=s.json \
       --plot=docs/simcse.png
 
 A small BERT learns masked LM on WikiText-2; from it start, on each seed,
@@ -15,9 +15,7 @@ kept in --workdir and not done again.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -25,7 +23,7 @@ import time
 
 import jax
 
-import jaxlm
+from benchmarks import _machine
 from jaxlm import configuration, loading, run
 from jaxlm.evaluation import similarity
 
@@ -258,9 +256,7 @@ def main(argv=None) -> None:
     plot(found, args.plot)
   seconds = sum(found["seconds"].values())
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
-    f"{platform.python_version()}; {args.layers} layers, width {args.width}, "
+    f"{_machine.named()}; {args.layers} layers, width {args.width}, "
     f"{args.steps} steps of masked LM (held-out loss "
     f"{found['masked_lm']:.3f}), then {args.tuning_steps} steps of "
     f"{args.rows} rows; {seconds:.0f} s of process time in training"

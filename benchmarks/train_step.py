@@ -1,7 +1,7 @@
 """One masked-LM training step: jaxlm against transformers in PyTorch.
 
-  python benchmarks/train_step.py                     # BERT 'mini' on a CPU
-  python benchmarks/train_step.py --size=base --rows=256 --bfloat16   # a GPU
+  python -m benchmarks.train_step                     # BERT 'mini' on a CPU
+  python -m benchmarks.train_step --size=base --rows=256 --bfloat16   # a GPU
 
 The same BERT (configs/bert.py, without next-sentence prediction), the same
 documents in the same number of updates, 15% masked, dropout 0.1, AdamW with

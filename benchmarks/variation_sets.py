@@ -1,6 +1,6 @@
 """Variation sets in child-directed speech, measured by minimal pairs.
 
-  python benchmarks/variation_sets.py --files=childes.txt \
+  python -m benchmarks.variation_sets --files=childes.txt \
       --pairs='blimp/*.jsonl.gz' --json=sets.json
 
 After Haga et al. (arXiv:2411.09587): a GPT-2 on a fixed number of words of
@@ -16,18 +16,13 @@ not repeated.
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
 import time
 
-import jax
-
-import jaxlm
-from benchmarks import _training
+from benchmarks import _machine, _training
 from configs import variation_sets
 from jaxlm import configuration, loading
 from jaxlm.data import datasets, tokenizers
@@ -253,9 +248,7 @@ def main(argv=None) -> None:
         if kept:
           kept.write_text(json.dumps(results))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-    f"Python {platform.python_version()}; {args.layers} layers, width "
+    f"{_machine.named()}; {args.layers} layers, width "
     f"{args.width}, {args.vocabulary:,} pieces, {args.words:,} words, "
     f"{args.steps} updates of {args.rows} x {args.length} tokens, "
     f"{args.most} pairs a paradigm, {args.seeds} seeds"

@@ -1,7 +1,7 @@
 """Encoders that leave tokens out against the full one: seconds and loss.
 
-  python benchmarks/visible_only.py --files=corpus.txt            # time alone
-  python benchmarks/visible_only.py --files=corpus.txt --steps=1000 --seeds=3
+  python -m benchmarks.visible_only --files=corpus.txt            # time alone
+  python -m benchmarks.visible_only --files=corpus.txt --steps=1000 --seeds=3
 
 At each masking rate all contenders read the very same batches, with the same
 width, number of layers, head and optimizer, and differ in what runs where:
@@ -15,18 +15,14 @@ hidden, whatever it was trained on; equal time is that of the fastest.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
 
-import jax
 import numpy as np
 
-import jaxlm
-from benchmarks import _training
+from benchmarks import _machine, _training
 from configs import narrowbert, roberta, three_ml
 from jaxlm import configuration, errors, recipe, sharding
 from jaxlm.data import datasets
@@ -237,9 +233,7 @@ def main(argv=None) -> None:
       if kept:
         kept.write_text(json.dumps(results))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-    f"Python {platform.python_version()}; {args.layers} layers, width "
+    f"{_machine.named()}; {args.layers} layers, width "
     f"{args.width}, {args.rows} x {args.length} tokens, vocabulary "
     f"{args.vocabulary:,}; median of {args.rounds} rounds of "
     f"{args.round_steps} steps, least and most of the ratio in brackets"

@@ -1,6 +1,6 @@
 """How well vocabularies fit a language: one's own against published ones.
 
-  python benchmarks/vocabularies.py --train=dev.ne.gz --test=devtest.ne.gz \
+  python -m benchmarks.vocabularies --train=dev.ne.gz --test=devtest.ne.gz \
       --published=vocabularies/
 
 Own vocabularies are trained on samples of `--train`, one a seed, and measured

@@ -25,7 +25,13 @@ SIZES = {
 
 def get_config(variant: str = "base"):
   """BERT at a published size, or `tiny`."""
-  depth, width, heads, hidden, vocab, length = common.size(SIZES, variant)
+  config = of_size(common.size(SIZES, variant))
+  return common.small(config) if variant == "tiny" else config
+
+
+def of_size(size: tuple[int, ...]):
+  """BERT of any size, given as in `SIZES`."""
+  depth, width, heads, hidden, vocab, length = size
   config = common.base()
   config.steps = 1_000_000
   config.batch_size = 256
@@ -74,4 +80,4 @@ def get_config(variant: str = "base"):
     bias_correction=False,
   )
   config.schedule = dict(kind="linear", warmup=0.01)
-  return common.small(config) if variant == "tiny" else config
+  return config

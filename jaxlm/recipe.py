@@ -7,23 +7,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlm import abilities, errors, paths, sharding
+from jaxlm import abilities, errors, sharding
+from jaxlm.flops import flops_per_step
 from jaxlm.layers.embeddings import embeddings as embedding_parts
 from jaxlm.layers.heads import heads as head_parts
-from jaxlm.layers.mixers import mixers
-from jaxlm.models import assembly, models, replacement, taught
+from jaxlm.models import assembly, replacement, taught
 from jaxlm.objectives import objectives
 from jaxlm.optimizers import optimizers
 from jaxlm.schedules import schedules
 from jaxlm.training import cost, durations, plan
 from jaxlm.types import Task
 
-# What models read beside what all do, and the setting that makes data give it.
-_GIVEN_BY = {
-  "note_ids": "config.data.kind='noted'",
-  "note_spans": "config.data.kind='noted'",
-  "visible_positions": "config.data.corruption.kind='visible_masking'",
-}
 _DTYPES = {
   "float32": jnp.float32,
   "bfloat16": jnp.bfloat16,
@@ -88,35 +82,20 @@ def model_spec(
       "config.data.words."
     )
   if "embeddings" in spec:
-    spec["embeddings"] = _spelled(spec["embeddings"], facts)
-  spec["heads"] = {
-    name: {**_told_to_head(head, facts), **head}
-    for name, head in spec.get("heads", {}).items()
-  }
+    spec["embeddings"] = _told(embedding_parts, spec["embeddings"], facts)
+  spec.setdefault("heads", {})
+  for family in assembly.HEADS:
+    if family in spec:
+      heads = spec[family].items()
+      spec[family] = {k: _told(head_parts, head, facts) for k, head in heads}
   return spec
 
 
-def _told_to_head(head, facts) -> dict[str, int]:
-  """What the data tell a head that the config need not say."""
-  classes = len(facts.get("classes", ()))
-  if classes and head["kind"] in ("classify", "tag"):
-    return {"classes": classes}
-  if "vectors" in facts and head["kind"] == "continuous":
-    return {"vector_width": facts["vectors"]["width"]}
-  return {}
-
-
-def _spelled(embeddings, facts) -> dict[str, Any]:
-  """The spec of embeddings, with what they read of the data.
-
-  The texts of all tokens, or the width of words' vectors.
-  """
-  kind = embedding_parts.check(embeddings)
-  if "vectors" in facts and kind == "given_vectors":
-    return {"vector_width": facts["vectors"]["width"], **embeddings}
-  if "pieces" in facts and "vocabulary" in embedding_parts.fields(kind):
-    return {**embeddings, "vocabulary": tuple(facts["pieces"])}
-  return dict(embeddings)
+def _told(family, spec, facts) -> dict[str, Any]:
+  """The spec of a part with what the data tell it and it leaves unset."""
+  part = family.entry(family.check(spec)).build
+  known = part.told(facts) if hasattr(part, "told") else {}
+  return {**known, **spec}
 
 
 def build_model(spec: Mapping[str, Any], config: Mapping[str, Any]):
@@ -220,16 +199,15 @@ def check_features(objective, model, task: Task) -> None:
   if getattr(model, "updates", False) and not kept:
     raise errors.UserError(
       f"The model '{type(model).__name__}' passes notes on to the next step, "
-      f"which the objective '{type(objective).__name__}' drops: take "
-      "masked_lm, masked_lm_next_sentence or replaced_token_detection."
+      f"which the objective '{type(objective).__name__}' drops; objectives "
+      f"that keep them: {', '.join(_keeping())}."
     )
-  lacking = [
-    f for f in getattr(model, "features", ()) if f not in task.batch_spec
-  ]
+  given_by = getattr(model, "features", {})
+  lacking = [name for name in given_by if name not in task.batch_spec]
   if lacking:
     raise errors.UserError(
       f"The model '{type(model).__name__}' reads {', '.join(lacking)}, which "
-      f"the data '{task.name}' do not give: set {_GIVEN_BY[lacking[0]]}."
+      f"the data '{task.name}' do not give: set {given_by[lacking[0]]}."
     )
   missing = [f for f in objective.features if f not in task.batch_spec]
   if missing:
@@ -239,6 +217,12 @@ def check_features(objective, model, task: Task) -> None:
       f"give {', '.join(sorted(task.batch_spec))}. Check config.objective.kind "
       "against config.data."
     )
+
+
+def _keeping() -> list[str]:
+  """Kinds of objectives that pass on what the next step starts from."""
+  parts = {kind: objectives.entry(kind).build for kind in objectives.kinds()}
+  return [k for k, p in parts.items() if getattr(p, "keeps_updates", False)]
 
 
 def check_length(spec: Mapping[str, Any], task: Task) -> None:
@@ -264,133 +248,6 @@ def check_packing(model, data) -> None:
       "config.data.arrangement.max_per_row=1 (one document a row), or "
       "config.data.arrangement=dict(kind='blocks') (running text)."
     )
-
-
-def flops_per_step(spec: Mapping[str, Any], params, task: Task) -> float:
-  """FLOPs of a step by the formula of `cost.formula_flops`, all towers."""
-  sizes = {path: leaf.size for path, leaf in paths.flatten(params).items()}
-  total = _head_flops(spec, sizes, task)
-  for name, tower in assembly.towers(spec).items():
-    start = f"{name}/" if name else ""
-    own = {
-      path.removeprefix(start): n
-      for path, n in sizes.items()
-      if path.startswith(start)
-    }
-    rows, met = task.batch_spec["inputs"].shape[0], _met(spec, name, task)
-    total += _body_flops(tower, own, rows, **met)
-    total += _head_flops(tower, own, task) if name else 0.0
-  return total
-
-
-def _met(spec, tower, task) -> dict[str, int]:
-  """Tokens a row that layers of a tower meet.
-
-  Returns:
-    `row`: of layers; `source`: of what cross-attention reads; `feedforward`:
-    of feed-forwards, where they are fewer; `last`: how often the last layer
-    runs, over the same keys and values. What a model's `lengths` says.
-  """
-  length = task.batch_spec["inputs"].shape[1]
-  key = f"{tower}_inputs"  # of a decoder beside an encoder
-  row = task.batch_spec[key if key in task.batch_spec else "inputs"].shape[1]
-  met = {"row": row, "source": length}
-  part = models.entry(spec["kind"]).build
-  if hasattr(part, "lengths"):
-    met |= part.lengths(spec, task.batch_spec)[tower]
-  return met
-
-
-def _body_flops(spec, sizes, rows, *, row, source, feedforward=None, last=1):
-  """Of layers; the lengths are those of `_met`."""
-  layers = [spec["layers"][name] for name in assembly.layer_order(spec)]
-  widths = list(assembly.widths(spec))
-  runs = assembly.runs(spec)
-  if last > 1:
-    runs |= {f"layers_{len(layers) - 1}": last}
-    layers += layers[-1:] * (last - 1)
-    widths += widths[-1:] * (last - 1)
-  body = {
-    p: n * (1 if last > 1 and _of_keys(p) else runs.get(p.split("/")[1], 1))
-    for p, n in sizes.items()
-    if p.startswith("stack/")
-  }
-  crossing = [_crosses(layer["mixer"]) for layer in layers]
-  once = ("/cross/key/", "/cross/value/")  # a source token, not a target's
-  if all(crossing):
-    once += ("/mixer/key/", "/mixer/value/")
-  total = 0.0
-  for path, size in body.items():
-    tokens = row
-    if any(part in path for part in once):
-      tokens = source
-    elif feedforward is not None and "/feedforward" in path:
-      tokens = feedforward
-    total += cost.formula_flops(size, rows * tokens)
-  attention = []
-  for layer, crosses, width in zip(layers, crossing, widths):
-    span = min(layer["mixer"].get("window", 0) or row, row)
-    span = source if crosses else span
-    attention.append((_attended(width, layer["mixer"]), span))
-    if "cross" in layer:
-      attention.append((_attended(width, layer["cross"]), source))
-  return total + cost.formula_flops(0, rows * row, attention=attention)
-
-
-def _of_keys(path) -> bool:
-  return "/mixer/key/" in path or "/mixer/value/" in path
-
-
-def _crosses(mixer) -> bool:
-  """Whether a mixer looks at states of another model."""
-  return getattr(mixers.entry(mixer["kind"]).build, "reads_memory", False)
-
-
-def _attended(width, mixer) -> float:
-  """Width over all heads that have scores."""
-  part = mixers.entry(mixer["kind"]).build
-  whole = mixer.get("head_dim", 0) * mixer.get("heads", 0) or width
-  return whole * getattr(part, "score_share", 1.0)
-
-
-def _head_flops(spec, sizes, task):
-  heads = sum(
-    _met_by_head(head, _under(f"heads_{name}/", sizes), spec)
-    for name, head in spec.get("heads", {}).items()
-  )
-  tied = ("masked_lm", "causal_lm", "seq2seq_lm", "bidirectional_lm")
-  if any(
-    head["kind"] in tied and head.get("tied", True)
-    for head in spec.get("heads", {}).values()
-  ):
-    heads += sizes.get("embeddings/table", 0)
-  read = ("predict_ids", "targets", "tags", "labels")
-  read = [task.batch_spec[key].size for key in read if key in task.batch_spec]
-  parts = (
-    head_parts.entry(head["kind"]).build
-    for head in spec.get("heads", {}).values()
-  )
-  each = max((getattr(part, "predictions", 1) for part in parts), default=1)
-  return cost.formula_flops(
-    0, 0, head_parameters=heads, head_tokens=each * max(read, default=0)
-  )
-
-
-def _under(start, sizes):
-  """The sizes of what lies under a path, by the rest of it."""
-  return {
-    path.removeprefix(start): n
-    for path, n in sizes.items()
-    if path.startswith(start)
-  }
-
-
-def _met_by_head(head, sizes, spec) -> float:
-  """Weights of a head that a place meets; all, or what the part says."""
-  part = head_parts.entry(head["kind"]).build
-  if hasattr(part, "met"):
-    return part.met(head, sizes, spec["vocab_size"])
-  return sum(sizes.values())
 
 
 def _settings(kind, config, key):

@@ -150,6 +150,12 @@ def dense(
   )
 
 
+def dense_of(part, features: int, axes, init: Callable, name=None, **options):
+  """`dense` in the dtypes of a part, called inside the part."""
+  types = dict(dtype=part.dtype, param_dtype=part.param_dtype)
+  return dense(features, axes, init=init, name=name, **types, **options)
+
+
 class Dropout(nn.Module):
   """x / (1 - rate) where `pallas_kernels.dropout` keeps it, else 0.
 

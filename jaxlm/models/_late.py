@@ -1,4 +1,4 @@
-"""What models share whose second tower goes on with chosen tokens alone."""
+"""What models of two towers over one token table share."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -53,6 +53,11 @@ def assembled(spec, names: tuple[str, str], dtype, **given) -> Parts:
     UserError: an unknown key, or towers of other names, kinds or widths.
   """
   _check(spec, names)
+  return over_one_table(spec, spec.get("heads", {}), dtype, **given)
+
+
+def over_one_table(spec, heads: Mapping[str, Any], dtype, **given) -> Parts:
+  """The towers of a spec, without heads, over its embeddings, and `heads`."""
   given = assembly.surroundings(spec, dtype, 1, **given)
   table = embedding_parts.build(spec["embeddings"], **given)
   inner = {k: given[k] for k in ("vocab_size", "param_dtype") if k in given}
@@ -65,8 +70,8 @@ def assembled(spec, names: tuple[str, str], dtype, **given) -> Parts:
     )
     for name, tower in spec["towers"].items()
   }
-  heads = assembly.head_modules(spec, given)
-  return Parts(table, towers, heads, given)
+  made = assembly.head_modules({**spec, "heads": heads}, given)
+  return Parts(table, towers, made, given)
 
 
 def crosses(tower: Mapping[str, Any]) -> bool:

@@ -40,6 +40,8 @@ _KEYS = (
   "heads",
   "initializer",
 )
+# Keys of a model that hold heads; the latter those of its encoder.
+HEADS = ("heads", "encoder_heads")
 _NEEDED = ("kind", "width", "embeddings", "positions")
 _LAYER_KEYS = ("block", "mixer", "feedforward")
 # 'cross': what a decoder's layer reads an encoder by; 'width': the layer's own.

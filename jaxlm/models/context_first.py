@@ -55,7 +55,7 @@ class ContextFirstEncoder(Encoder):
 
   @staticmethod
   def lengths(spec: Mapping[str, Any], batch_spec) -> dict[str, Any]:
-    """Tokens a row that feed-forwards meet, for FLOPs; see `jaxlm.recipe`."""
+    """Tokens a row that feed-forwards meet, for FLOPs; see `jaxlm.flops`."""
     return {"": dict(feedforward=_reading.count(spec, batch_spec))}
 
   def _check(self):

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from jaxlm import errors
 from jaxlm.layers import primitives
-from jaxlm.layers.embeddings import embeddings as embedding_parts
-from jaxlm.models import assembly, models
+from jaxlm.models import _late, models
 from jaxlm.models.decoder import Decoder
 from jaxlm.models.encoder import Encoder
 
@@ -146,26 +145,14 @@ class EncoderDecoder(nn.Module):
     """
     check(spec)
     on_encoder = spec.get("encoder_heads", {})
-    given = assembly.surroundings(spec, dtype, 1, **given)
-    table = embedding_parts.build(spec["embeddings"], **given)
-    inner = {k: given[k] for k in ("vocab_size", "param_dtype") if k in given}
-    towers = {
-      name: assembly.build(
-        {**tower, "embeddings": spec["embeddings"], "heads": {}},
-        dtype=dtype,
-        embeddings=table,
-        **inner,
-      )
-      for name, tower in spec["towers"].items()
-    }
+    heads = {**spec.get("heads", {}), **on_encoder}
+    parts = _late.over_one_table(spec, heads, dtype, **given)
     return cls(
-      embeddings=table,
-      heads=assembly.head_modules(
-        {**spec, "heads": {**spec.get("heads", {}), **on_encoder}}, given
-      ),
+      embeddings=parts.embeddings,
+      heads=parts.heads,
       on_encoder=tuple(on_encoder),
       output_dropout=spec.get("output_dropout", 0.0),
-      **towers,
+      **parts.towers,
     )
 
 

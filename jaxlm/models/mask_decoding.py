@@ -55,11 +55,11 @@ class MaskDecodingEncoder(Encoder):
 
   @classmethod
   def lengths(cls, spec: Mapping[str, Any], batch_spec) -> dict[str, Any]:
-    """How often the last layer runs, for FLOPs; see `jaxlm.recipe`."""
+    """How often the last layer runs again, for FLOPs; see `jaxlm.flops`."""
     del batch_spec
     decodes = [h["kind"] == "masked_lm" for h in spec["heads"].values()]
     read = any(not masked for masked in decodes) or not decodes
-    return {"": dict(last=cls.steps * any(decodes) + read)}
+    return {"": dict(again=cls.steps * any(decodes) + read - 1)}
 
   @staticmethod
   def exported(spec: Mapping[str, Any], params):

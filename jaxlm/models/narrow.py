@@ -87,7 +87,7 @@ class NarrowEncoder(nn.Module):
 
   @staticmethod
   def lengths(spec: Mapping[str, Any], batch_spec) -> dict[str, Any]:
-    """Tokens a row of each tower, for FLOPs; see `jaxlm.recipe`."""
+    """Tokens a row of each tower, for FLOPs; see `jaxlm.flops`."""
     row = batch_spec["inputs"].shape[1]
     narrow = dict(row=_reading.count(spec, batch_spec), source=row)
     return {"encoder": dict(row=row), "narrow": narrow}

@@ -46,9 +46,12 @@ class NoteTakingEncoder(Encoder):
   rate: float = 0.1
   reach: int = 16
 
-  # What it reads of a batch, and that its outputs hold `updates`, collections
-  # that the next step starts from.
-  features = ("note_ids", "note_spans")
+  # What it reads of a batch, each with the setting that makes data give it, and
+  # that its outputs hold `updates`, which the next step starts from.
+  features = {
+    "note_ids": "config.data.kind='noted'",
+    "note_spans": "config.data.kind='noted'",
+  }
   updates = True
 
   @classmethod

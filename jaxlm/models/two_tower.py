@@ -93,10 +93,10 @@ class TwoTower:
     return {**self.generator.heads, **self.discriminator.heads}
 
   @property
-  def features(self) -> tuple[str, ...]:
-    """What a tower reads beside what all models do."""
-    found = [getattr(t, "features", ()) for t in self.towers.values()]
-    return tuple(dict.fromkeys(key for keys in found for key in keys))
+  def features(self) -> dict[str, str]:
+    """What a tower reads beside what all models do, by what gives it."""
+    found = [getattr(t, "features", {}) for t in self.towers.values()]
+    return dict(pair for keys in found for pair in keys.items())
 
   @property
   def updates(self) -> bool:

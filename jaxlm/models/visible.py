@@ -76,8 +76,11 @@ class VisibleEncoder(nn.Module):
   narrowing: nn.Module | None = None
   crosses: bool = False
 
-  # What it reads of a batch beside what all models do.
-  features = ("visible_positions",)
+  # What it reads of a batch beside what all models do, with the setting that
+  # makes data give it.
+  features = {
+    "visible_positions": "config.data.corruption.kind='visible_masking'"
+  }
 
   def __call__(self, batch, *, train=False, capture=frozenset()):
     """Runs both towers and all heads.
@@ -164,7 +167,7 @@ class VisibleEncoder(nn.Module):
 
   @staticmethod
   def lengths(spec: Mapping[str, Any], batch_spec) -> dict[str, Any]:
-    """Tokens a row of each tower, for FLOPs; see `jaxlm.recipe`."""
+    """Tokens a row of each tower, for FLOPs; see `jaxlm.flops`."""
     seen = _late.row_of(batch_spec, "visible_positions")
     crosses = _late.crosses(spec["towers"]["decoder"])
     key = "predict_positions" if crosses else "inputs"

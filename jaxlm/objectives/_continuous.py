@@ -1,5 +1,7 @@
 """What objectives of continuous outputs share: vectors to come close to."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -10,8 +12,9 @@ from jaxlm.types import Outcome
 _TINY = 1e-12  # added to squared norms, whose roots have no slope at 0
 
 
+@dataclasses.dataclass(frozen=True)
 class Continuous:
-  """A subclass is a frozen dataclass with `directions`, and says its `loss`.
+  """A subclass is a frozen dataclass that says its `loss`.
 
   Reads `inputs`, `targets`, `weights` [batch, length] and `word_vectors`
   [batch, length + 1, width], unit vectors of a row's tokens, the last target's
@@ -21,7 +24,12 @@ class Continuous:
   also `nearest_in_row`, how often a prediction is nearer to its word than to
   any other of its row. There are no probabilities, so no perplexity;
   `jaxlm.evaluation.neighbours` looks through the whole vocabulary.
+
+  Attributes:
+    directions: 1 for the next word; 2 for both neighbours.
   """
+
+  directions: int = 1
 
   head = "continuous"
   features = ("targets", "weights", "word_vectors")

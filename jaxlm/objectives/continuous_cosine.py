@@ -8,13 +8,7 @@ from jaxlm.objectives import _continuous, objectives
 @objectives.register("continuous_cosine", paper="Li et al., TACL 2019, ELMo-C")
 @dataclasses.dataclass(frozen=True)
 class ContinuousCosine(_continuous.Continuous):
-  """1 - cos(e', e), the loss that ELMo-C trains with.
-
-  Attributes:
-    directions: 1 for the next word; 2 for both neighbours.
-  """
-
-  directions: int = 1
+  """1 - cos(e', e), the loss that ELMo-C trains with."""
 
   def loss(self, found, wanted, batch):
     """1 - cos."""

@@ -10,13 +10,7 @@ from jaxlm.objectives import _continuous, objectives
 @objectives.register("continuous_l2", paper="arXiv:1812.04616")
 @dataclasses.dataclass(frozen=True)
 class ContinuousL2(_continuous.Continuous):
-  """|e' - e|^2, of Kumar and Tsvetkov's comparison.
-
-  Attributes:
-    directions: 1 for the next word; 2 for both neighbours.
-  """
-
-  directions: int = 1
+  """|e' - e|^2, of Kumar and Tsvetkov's comparison."""
 
   def loss(self, found, wanted, batch):
     """The squared distance."""

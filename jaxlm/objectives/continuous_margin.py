@@ -19,11 +19,9 @@ class ContinuousMargin(_continuous.Continuous):
 
   Attributes:
     margin: by which the answer is to be nearer.
-    directions: 1 for the next word; 2 for both neighbours.
   """
 
   margin: float = 0.5
-  directions: int = 1
 
   def loss(self, found, wanted, batch):
     """The hinge."""

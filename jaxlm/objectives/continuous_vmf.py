@@ -23,12 +23,10 @@ class ContinuousVMF(_continuous.Continuous):
   Attributes:
     norm: lambda_1, 0.02 in their first variant.
     dot: lambda_2, 0.1 in their second.
-    directions: 1 for the next word; 2 for both neighbours.
   """
 
   norm: float = 0.0
   dot: float = 1.0
-  directions: int = 1
 
   def loss(self, found, wanted, batch):
     """Nats.

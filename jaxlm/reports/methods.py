@@ -22,6 +22,7 @@ from typing import Any
 
 import jaxlm
 from jaxlm import configuration, errors, files
+from jaxlm.models import assembly
 from jaxlm.registry import Registry
 
 ROOT = pathlib.Path(jaxlm.__file__).parent.parent
@@ -186,9 +187,6 @@ def write(out) -> str:
   return f"{out}: {count} parts"
 
 
-_HEADS = ("heads", "encoder_heads")
-
-
 def _parts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
   if not isinstance(node, Mapping):
     return
@@ -196,7 +194,7 @@ def _parts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
   if family and isinstance(node.get("kind"), str):
     yield family, node["kind"]
   for name, value in node.items():
-    yield from _parts(value, "heads.*" if key in _HEADS else name)
+    yield from _parts(value, "heads.*" if key in assembly.HEADS else name)
 
 
 def _row(entry, note, used, family) -> list[str]:

@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import os
 
+import jax
 import pytest
 
-from benchmarks import _training, architectures, optimizers
+import jaxlm
+from benchmarks import _machine, _training, architectures, optimizers
 
 
 def result(name, losses, seconds, **more):
@@ -85,3 +88,9 @@ def test_a_quick_run(tmp_path, capsys):
   optimizers.main([*common, "--names=adamw;sophia", "--factors=1"])
   out = capsys.readouterr().out
   assert "| bert |" in out and "| sophia |" in out
+
+
+def test_the_machine_is_named_on_one_line():
+  versions = f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
+  assert _machine.named().startswith(versions)
+  assert f"{os.cpu_count()} cores, Python 3." in _machine.named()

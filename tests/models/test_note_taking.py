@@ -208,7 +208,7 @@ def towers():
 
 def test_two_towers_read_one_dictionary_which_the_discriminator_fills():
   model = assembly.build(towers())
-  assert model.updates and model.features == ("note_ids", "note_spans")
+  assert model.updates and [*model.features] == ["note_ids", "note_spans"]
   held = tiny.fill(tiny.shapes(model, batch()))
   assert held["notes"].keys() == {"discriminator"}
   apply = jax.jit(model.apply, static_argnames=("tower", "train"))

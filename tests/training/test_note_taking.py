@@ -144,7 +144,9 @@ def test_the_table_is_spread_like_a_token_table():
 def test_data_and_objectives_that_would_lose_the_notes_are_told():
   model = assembly.build(encoder())
   causal = objectives.build({"kind": "causal_lm"})
-  with pytest.raises(UserError, match="the objective 'CausalLM' drops"):
+  with pytest.raises(
+    UserError, match="'CausalLM' drops; .*keep them: masked_lm,"
+  ):
     recipe.check_features(causal, model, task())
   masked = objectives.build({"kind": "masked_lm"})
   with pytest.raises(UserError, match="config.data.kind='noted'"):

@@ -131,6 +131,26 @@ def head_dropout(settings) -> float:
   return settings.get("hidden_dropout_prob", 0.1) if rate is None else rate
 
 
+def task_heads(settings, found, **pooler) -> dict:
+  """Heads of families whose classifier brings its own pooler (RoBERTa).
+
+  Args:
+    settings: of config.json.
+    found: the tensors.
+    **pooler: further fields of the head of sentences.
+  """
+  dropout = head_dropout(settings)
+  if found.has("classifier.out_proj.weight"):
+    role = base.classifier_role(settings, True)
+    classes = found.rows("classifier.out_proj.weight")
+    head = dict(classes=classes, dropout=dropout, input_dropout=True)
+    return {role: dict(kind=role, **head, **pooler)}
+  if found.has("classifier.weight"):
+    classes = found.rows("classifier.weight")
+    return {"tag": dict(kind="tag", classes=classes, dropout=dropout)}
+  return {}
+
+
 def encoder_config(description, ids) -> dict:
   """Sizes and rates, which RoBERTa shares."""
   get = base.get

@@ -90,23 +90,10 @@ def model_spec(settings, found) -> dict:
 
 def _heads(settings, found) -> dict:
   heads = {}
-  dropout = bert.head_dropout(settings)
   if found.has("generator_predictions.dense.weight"):
     heads["masked_lm"] = dict(kind="masked_lm", activation="gelu")
-  if found.has("classifier.out_proj.weight"):
-    role = base.classifier_role(settings, True)
-    heads[role] = dict(
-      kind=role,
-      classes=found.rows("classifier.out_proj.weight"),
-      pooler_activation=settings.activation("hidden_act", "gelu"),
-      dropout=dropout,
-      input_dropout=True,
-    )
-  elif found.has("classifier.weight"):
-    heads["tag"] = dict(
-      kind="tag", classes=found.rows("classifier.weight"), dropout=dropout
-    )
-  return heads
+  activation = settings.activation("hidden_act", "gelu")
+  return heads | bert.task_heads(settings, found, pooler_activation=activation)
 
 
 def config(description, ids) -> dict:

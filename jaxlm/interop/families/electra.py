@@ -42,7 +42,6 @@ def model_spec(settings, found) -> dict:
 
 def _heads(settings, found) -> dict:
   heads = {}
-  dropout = bert.head_dropout(settings)
   if found.has("generator_predictions.dense.weight"):
     heads["masked_lm"] = dict(kind="masked_lm", activation="gelu")
   if found.has("discriminator_predictions.dense.weight"):
@@ -50,20 +49,7 @@ def _heads(settings, found) -> dict:
       kind="replaced_token",
       activation=settings.activation("hidden_act", "gelu"),
     )
-  if found.has("classifier.out_proj.weight"):
-    role = base.classifier_role(settings, True)
-    heads[role] = dict(
-      kind=role,
-      classes=found.rows("classifier.out_proj.weight"),
-      pooler_activation="gelu",
-      dropout=dropout,
-      input_dropout=True,
-    )
-  elif found.has("classifier.weight"):
-    heads["tag"] = dict(
-      kind="tag", classes=found.rows("classifier.weight"), dropout=dropout
-    )
-  return heads
+  return heads | bert.task_heads(settings, found, pooler_activation="gelu")
 
 
 def config(description, ids) -> dict:

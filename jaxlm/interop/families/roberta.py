@@ -40,21 +40,9 @@ def model_spec(settings, found) -> dict:
   pad = settings.get("pad_token_id", 1)
   spec = bert.encoder_spec(settings, offset=(1 if pad is None else pad) + 1)
   heads = {}
-  dropout = bert.head_dropout(settings)
   if found.has("lm_head.dense.weight"):
     heads["masked_lm"] = dict(kind="masked_lm", activation="gelu")
-  if found.has("classifier.out_proj.weight"):
-    role = base.classifier_role(settings, True)
-    heads[role] = dict(
-      kind=role,
-      classes=found.rows("classifier.out_proj.weight"),
-      dropout=dropout,
-      input_dropout=True,
-    )
-  elif found.has("classifier.weight"):
-    heads["tag"] = dict(
-      kind="tag", classes=found.rows("classifier.weight"), dropout=dropout
-    )
+  heads |= bert.task_heads(settings, found)
   return {**spec, "heads": heads}
 
 

@@ -88,13 +88,7 @@ class Bottleneck(nn.Module):
     )
 
   def _dense(self, features, axes):
-    return primitives.dense(
-      features,
-      axes,
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-    )
+    return primitives.dense_of(self, features, axes, self.initializer.kernel())
 
   def _feedforward(self):
     return self.feedforward.clone(parent=None, _deep_clone=True)

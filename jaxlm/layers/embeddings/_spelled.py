@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm import errors
+from jaxlm.layers import told
 
 
 class Tableless(nn.Module):
@@ -35,9 +36,11 @@ class Tableless(nn.Module):
     if x.shape[-1]:
       raise errors.UserError(
         f"{type(self).__name__} has no table that an output could be tied to: "
-        "take a head with a table of its own."
+        "take a head with a table of its own (masked_lm: 'untied', set to the "
+        "model's width)."
       )
-    return jnp.zeros((*x.shape[:-1], self.vocab_size), jnp.float32)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.zeros((*x.shape[:-1], self.vocab_size), wide)
 
 
 class Spelled(Tableless):
@@ -46,26 +49,42 @@ class Spelled(Tableless):
   Attributes:
     vocab_size: tokens of the vocabulary.
     width: width of the model.
-    vocabulary: the text of every token, which `recipe.model_spec` takes from
-      the tokenizer; a token beyond it is spelled as its id.
+    vocabulary: the text of every token, which the tokenizer tells; a token
+      beyond it is spelled as its id.
   """
 
+  told = staticmethod(told.vocabulary)
+
   vocabulary: tuple[str, ...] = ()
+
+  @property
+  def looked_up(self) -> int:
+    """Width of what `lookup` returns."""
+    return self.width
 
   def lookup(self, tokens, types=None, ctx=None):
     """tokens [batch, length] -> [batch, length, looked_up].
 
     Each token of the vocabulary is made once where a batch holds more.
-
-    Raises:
-      UserError: a vocabulary larger than the model's.
     """
     del types, ctx
+    if tokens.size > self.vocab_size:
+      return self.rows(jnp.arange(self.vocab_size))[tokens]
+    return self.rows(tokens.reshape(-1)).reshape(*tokens.shape, -1)
+
+  def project(self, x):
+    """[..., width] -> [..., width]: the same."""
+    return x
+
+  def texts(self) -> tuple[str, ...]:
+    """The vocabulary.
+
+    Raises:
+      UserError: it is larger than the model's.
+    """
     if len(self.vocabulary) > self.vocab_size:
       raise errors.UserError(
         f"{type(self).__name__}: the vocabulary has {len(self.vocabulary)} "
         f"tokens, but vocab_size is {self.vocab_size}."
       )
-    if tokens.size > self.vocab_size:
-      return self.rows(jnp.arange(self.vocab_size))[tokens]
-    return self.rows(tokens.reshape(-1)).reshape(*tokens.shape, -1)
+    return tuple(self.vocabulary)

@@ -63,11 +63,6 @@ class CharacterCNN(Spelled):
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
 
-  @property
-  def looked_up(self) -> int:
-    """Width of what `lookup` returns."""
-    return self.width
-
   def setup(self):
     self._check()
     draw, types = self.initializer.kernel(), self._types()
@@ -103,9 +98,7 @@ class CharacterCNN(Spelled):
 
   def rows(self, tokens):
     """tokens [n] -> [n, width]."""
-    spelled = spelled_bytes(
-      tuple(self.vocabulary), self.vocab_size, self.characters
-    )
+    spelled = spelled_bytes(self.texts(), self.vocab_size, self.characters)
     x = self.table[jnp.asarray(spelled)[tokens]].astype(self.dtype)
     act = primitives.activation(self.activation)
     found = [
@@ -117,10 +110,6 @@ class CharacterCNN(Spelled):
       gate = jax.nn.sigmoid(carry(x))
       x = gate * x + (1 - gate) * jax.nn.relu(change(x))
     return self.projection(x)
-
-  def project(self, x):
-    """[..., width] -> [..., width]: the same."""
-    return x
 
   def _types(self):
     return dict(dtype=self.dtype, param_dtype=self.param_dtype)

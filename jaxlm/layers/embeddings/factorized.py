@@ -29,12 +29,8 @@ class FactorizedEmbeddings(TokenEmbeddings):
 
   def setup(self):
     super().setup()
-    self.projection = primitives.dense(
-      self.width,
-      (None, "embed"),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
+    self.projection = primitives.dense_of(
+      self, self.width, (None, "embed"), self.initializer.kernel()
     )
 
   def project(self, x) -> jnp.ndarray:

@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm import errors
-from jaxlm.layers import primitives
+from jaxlm.layers import told
 from jaxlm.layers.embeddings import embeddings
-from jaxlm.layers.embeddings._spelled import Tableless
-from jaxlm.layers.norms import norms
-from jaxlm.layers.primitives import Initializer
+from jaxlm.layers.embeddings._projected import Projected
 
 
 @embeddings.register(
@@ -21,36 +19,15 @@ from jaxlm.layers.primitives import Initializer
     "norm": {"kind": "layer_norm"},
   },
 )
-class GivenVectors(Tableless):
+class GivenVectors(Projected):
   """norm(W v + b), v the vector that the batch has for the word.
 
   Nothing of the vocabulary is learned or held by the model, which thus may
   read any word that a vector is known of. `config.data.kind='word_vectors'`
-  gives them.
-
-  Attributes:
-    vector_width: of v; the data tell it where the config does not.
-    norm: spec of the norm behind W, or None.
+  gives them, and tells `vector_width` where the config does not.
   """
 
-  vector_width: int = 300
-  norm: dict | None = None
-  initializer: Initializer = Initializer()
-  dtype: jnp.dtype = jnp.float32
-  param_dtype: jnp.dtype = jnp.float32
-
-  @property
-  def looked_up(self) -> int:
-    """Width of what `lookup` returns."""
-    return self.vector_width
-
-  def setup(self):
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-    self.projection = primitives.dense(
-      self.width, ("embed", "mlp"), init=self.initializer.kernel(), **types
-    )
-    if self.norm:
-      self.projected_norm = norms.build(self.norm, **types)
+  told = staticmethod(told.vector_width)
 
   def lookup(self, tokens, types=None, ctx=None):
     """tokens [batch, length] -> [batch, length, looked_up].
@@ -74,8 +51,3 @@ class GivenVectors(Tableless):
         "numbers: set it so, or leave it out."
       )
     return jax.lax.stop_gradient(found).astype(self.dtype)
-
-  def project(self, x):
-    """[..., vector_width] -> [..., width]."""
-    x = self.projection(x)
-    return self.projected_norm(x) if self.norm else x

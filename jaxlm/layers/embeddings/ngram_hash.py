@@ -1,13 +1,11 @@
 """Rows computed from a token's spelling, in place of a table (EELBERT)."""
 
-from typing import ClassVar
-
-import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.embeddings import _spelling, embeddings
+from jaxlm.layers.embeddings._spelled import Spelled
 from jaxlm.layers.primitives import Initializer
 
 SPLITS = ("pyramid", "equal")
@@ -18,7 +16,7 @@ SPLITS = ("pyramid", "equal")
   paper="arXiv:2310.20144",
   example={"vocab_size": 64, "width": 32, "vocabulary": ("[PAD]", "run")},
 )
-class NgramHash(nn.Module):
+class NgramHash(Spelled):
   """The means of hashes of a token's n-grams, nothing of it learned.
 
   For n = 1 .. ngrams, columns of their own hold the mean of (s * h mod B) /
@@ -30,10 +28,6 @@ class NgramHash(nn.Module):
   masked_lm head needs `untied`.
 
   Attributes:
-    vocab_size: tokens of the vocabulary.
-    width: width of the model.
-    vocabulary: the text of every token, which `recipe.model_spec` takes from
-      the tokenizer; a token beyond it is spelled as its id.
     ngrams: the longest n-gram, in bytes.
     split: columns of n: 'pyramid' (proportional to n) or 'equal'; the rest
       goes to the longest.
@@ -41,11 +35,6 @@ class NgramHash(nn.Module):
     types: rows of the sentence table; 0 for none.
   """
 
-  keeps_table: ClassVar[bool] = False
-
-  vocab_size: int
-  width: int
-  vocabulary: tuple[str, ...] = ()
   ngrams: int = 3
   split: str = "pyramid"
   seed: int = 42
@@ -53,16 +42,6 @@ class NgramHash(nn.Module):
   initializer: Initializer = Initializer()
   dtype: jnp.dtype = jnp.float32
   param_dtype: jnp.dtype = jnp.float32
-
-  @property
-  def features(self) -> int:
-    """Columns that `attend` compares with: there are none."""
-    return 0
-
-  @property
-  def looked_up(self) -> int:
-    """Width of what `lookup` returns."""
-    return self.width
 
   def setup(self):
     if self.types:
@@ -90,7 +69,7 @@ class NgramHash(nn.Module):
   def rows(self, tokens):
     """Hashed rows of tokens [...], [..., width] float32 or wider."""
     widths = self._widths()
-    table, lengths = _spelling.spellings(self._checked(), self.vocab_size)
+    table, lengths = _spelling.spellings(self.texts(), self.vocab_size)
     text, length = jnp.asarray(table)[tokens], jnp.asarray(lengths)[tokens]
     factors = _spelling.multipliers(self.seed, self.width)
     parts, start = [], 0
@@ -134,29 +113,3 @@ class NgramHash(nn.Module):
       )
     widths[-1] += self.width - sum(widths)
     return widths
-
-  def _checked(self):
-    if len(self.vocabulary) > self.vocab_size:
-      raise errors.UserError(
-        f"embedding 'ngram_hash': the vocabulary has {len(self.vocabulary)} "
-        f"tokens, but vocab_size is {self.vocab_size}."
-      )
-    return tuple(self.vocabulary)
-
-  def project(self, x):
-    """[..., width] -> [..., width]: the same."""
-    return x
-
-  def attend(self, x):
-    """x [..., 0] -> logits of nothing, zeros [..., vocab_size].
-
-    Raises:
-      UserError: x has columns, which a table would have to be tied to.
-    """
-    if x.shape[-1]:
-      raise errors.UserError(
-        "embedding 'ngram_hash' has no table that an output could be tied to: "
-        "take a masked_lm head with 'untied' set to the model's width."
-      )
-    wide = jnp.promote_types(self.dtype, jnp.float32)
-    return jnp.zeros((*x.shape[:-1], self.vocab_size), wide)

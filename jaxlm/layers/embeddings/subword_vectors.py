@@ -9,9 +9,8 @@ import numpy as np
 from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.embeddings import _spelling, embeddings
+from jaxlm.layers.embeddings._projected import Projected
 from jaxlm.layers.embeddings._spelled import Spelled
-from jaxlm.layers.norms import norms
-from jaxlm.layers.primitives import Initializer
 
 
 @embeddings.register(
@@ -26,7 +25,7 @@ from jaxlm.layers.primitives import Initializer
     "norm": {"kind": "layer_norm"},
   },
 )
-class SubwordVectors(Spelled):
+class SubwordVectors(Projected, Spelled):
   """norm(W v + b), v the mean of a token's own vector and of its n-grams'.
 
   Bojanowski et al., section 3.2: n-grams of the token between '<' and '>', of
@@ -34,51 +33,34 @@ class SubwordVectors(Spelled):
   et al., TACL 2019) reads such vectors of 300 numbers, through W to 512.
 
   Attributes:
-    vector_width: of v.
     shortest: bytes of the shortest n-grams.
     longest: bytes of the longest.
     buckets: vectors that n-grams share.
-    norm: spec of the norm behind W (ELMo-C), or None.
   """
 
-  vector_width: int = 300
   shortest: int = 3
   longest: int = 6
   buckets: int = 100_000
-  norm: dict | None = None
-  initializer: Initializer = Initializer()
-  dtype: jnp.dtype = jnp.float32
-  param_dtype: jnp.dtype = jnp.float32
-
-  @property
-  def looked_up(self) -> int:
-    """Width of what `lookup` returns."""
-    return self.vector_width
 
   def setup(self):
+    super().setup()
     if not 0 < self.shortest <= self.longest:
       raise errors.UserError(
         "embedding 'subword_vectors' takes n-grams of shortest="
         f"{self.shortest} to longest={self.longest} bytes; give 3 and 6, for "
         "example."
       )
-    types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
     self.table = self.param(
       "table",
       primitives.partitioned(self.initializer.table(), ("vocab", "embed")),
       (self.vocab_size + self.buckets, self.vector_width),
       self.param_dtype,
     )
-    self.projection = primitives.dense(
-      self.width, ("embed", "mlp"), init=self.initializer.kernel(), **types
-    )
-    if self.norm:
-      self.projected_norm = norms.build(self.norm, **types)
 
   def rows(self, tokens):
     """tokens [n] -> [n, vector_width]."""
     grams, count = buckets(
-      tuple(self.vocabulary),
+      self.texts(),
       self.vocab_size,
       (self.shortest, self.longest),
       self.buckets,
@@ -90,11 +72,6 @@ class SubwordVectors(Spelled):
     )
     total = self.table[tokens].astype(wide) + jnp.sum(found, 1, wide)
     return (total / (1 + number).astype(wide)[:, None]).astype(self.dtype)
-
-  def project(self, x):
-    """[..., vector_width] -> [..., width]."""
-    x = self.projection(x)
-    return self.projected_norm(x) if self.norm else x
 
 
 @functools.lru_cache(maxsize=4)

@@ -55,12 +55,8 @@ class TrigramEmbeddings(TokenEmbeddings):
 
   def setup(self):
     super().setup()
-    self.projection = primitives.dense(
-      self.width,
-      (None, "embed"),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
+    self.projection = primitives.dense_of(
+      self, self.width, (None, "embed"), self.initializer.kernel()
     )
 
   def lookup(self, tokens, types=None, ctx=None):

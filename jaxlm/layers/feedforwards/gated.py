@@ -39,24 +39,22 @@ class Gated(nn.Module):
   @nn.compact
   def __call__(self, x, ctx):
     def widen(name):
-      return primitives.dense(
+      return primitives.dense_of(
+        self,
         self.hidden,
         ("embed", "mlp"),
-        init=self.initializer.kernel(),
+        self.initializer.kernel(),
+        name,
         use_bias=self.input_bias,
-        dtype=self.dtype,
-        param_dtype=self.param_dtype,
-        name=name,
       )(x)
 
     h = primitives.activation(self.activation)(widen("gate")) * widen("up")
     h = primitives.Dropout(self.dropout)(h, deterministic=not ctx.train)
-    return primitives.dense(
+    return primitives.dense_of(
+      self,
       self.width,
       ("mlp", "embed"),
-      init=self.initializer.output(),
+      self.initializer.output(),
+      "output",
       use_bias=self.output_bias,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="output",
     )(h)

@@ -48,12 +48,11 @@ class Stacked(nn.Module):
     )(x)
 
   def _dense(self, name, features, axes, init=None):
-    return primitives.dense(
+    return primitives.dense_of(
+      self,
       features,
       axes,
-      init=init or self.initializer.kernel(),
+      init or self.initializer.kernel(),
+      name,
       use_bias=self.use_bias,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
     )

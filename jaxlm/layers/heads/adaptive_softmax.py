@@ -8,15 +8,13 @@ states: `output_bias=True, first_power=0`.
 import math
 from collections.abc import Sequence
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlm import context, errors
+from jaxlm import errors
 from jaxlm.layers import primitives
 from jaxlm.layers.heads import base, heads
-from jaxlm.layers.primitives import Initializer
-from jaxlm.types import Losses
+from jaxlm.layers.heads._many_words import ManyWords
 
 
 @heads.register(
@@ -24,7 +22,7 @@ from jaxlm.types import Losses
   paper="arXiv:1609.04309",
   example={"cutoffs": (16, 40), "divisor": 2.0},
 )
-class AdaptiveSoftmaxHead(nn.Module):
+class AdaptiveSoftmaxHead(ManyWords):
   """log p of frequent tokens, or of a tail and of a token inside it.
 
   The head scores the first cutoffs[0] ids and one entry a tail; tail i, the
@@ -40,47 +38,20 @@ class AdaptiveSoftmaxHead(nn.Module):
     divisor: by which tails are narrower than what comes before.
     first_power: of the divisor, for the first tail.
     capacity: share of all places that one pass of a tail holds.
-    directions: 2 for both neighbours in a `bidirectional_lm` model.
-    output_bias: a learned bias for each entry.
   """
 
   cutoffs: Sequence[int] = (2_000, 10_000)
   divisor: float = 4.0
   first_power: int = 1
   capacity: float = 0.125
-  directions: int = 1
-  output_bias: bool = False
-  initializer: Initializer = Initializer()
-  dtype: jnp.dtype = jnp.float32
-  param_dtype: jnp.dtype = jnp.float32
 
-  @nn.compact
-  def __call__(self, hidden, batch, embeddings, ctx):
-    """Returns float32 log p [batch, length, (2,) vocab], or `Losses`.
+  def weights(self, width, vocab):
+    """(table, bias) of the head; (narrowing, table, bias) of tails; borders.
 
     Raises:
       UserError: cutoffs that do not rise within the vocabulary.
     """
-    states = base.by_direction(hidden, self.directions)
-    borders = edges(self.cutoffs, embeddings.vocab_size)
-    head, tails = self._weights(states.shape[-1], borders)
-    first = base.scores(self, states, head[0]) + _as(head[1], states)
-    first = jax.nn.log_softmax(first, axis=-1)
-    if not (ctx.train and "targets" in batch):
-      return self._whole(first, states, tails, borders)
-    labels, weights = context.neighbours(batch, self.directions)
-    labels = jnp.where(weights > 0, labels, 0)
-    nats = self._losses(
-      first.reshape(-1, first.shape[-1]),
-      states.reshape(-1, states.shape[-1]),
-      labels.reshape(-1),
-      tails,
-      borders,
-    )
-    return Losses(nats.reshape(labels.shape))
-
-  def _weights(self, width, borders):
-    """(table, bias) of the head; (narrowing, table, bias) of each tail."""
+    borders = edges(self.cutoffs, vocab)
     rows = borders[0] + len(borders) - 1
     head = base.own_rows(self, "head_table", rows, width)
     tails = []
@@ -95,18 +66,23 @@ class AdaptiveSoftmaxHead(nn.Module):
       table = base.own_rows(self, f"tail_{index}_table", high - low, narrow)
       bias = base.own_bias(self, f"tail_{index}_bias", high - low)
       tails.append((kernel, table, bias))
-    return (head, base.own_bias(self, "head_bias", rows)), tails
+    return (head, base.own_bias(self, "head_bias", rows)), tails, borders
 
-  def _whole(self, first, states, tails, borders):
-    """log p of every token."""
+  def whole(self, states, weights):
+    """log p of every token, [..., vocab]."""
+    head, tails, borders = weights
+    first = self._first(states, *head)
     parts = [first[..., : borders[0]]]
     for index, tail in enumerate(tails):
       inside = jax.nn.log_softmax(self._scores(states, *tail), axis=-1)
       parts.append(first[..., borders[0] + index, None] + inside)
     return jnp.concatenate(parts, axis=-1)
 
-  def _losses(self, first, states, labels, tails, borders):
-    """-log p of labels [n], from states [n, width]."""
+  def nats(self, states, labels, weights):
+    """-log p of labels, [n]."""
+    head, tails, borders = weights
+    first = base.flat(self._first(states, *head))
+    states, labels = base.flat(states), labels.reshape(-1)
     entry = labels
     for index, low in enumerate(borders[:-1]):
       entry = jnp.where(labels >= low, borders[0] + index, entry)
@@ -123,9 +99,14 @@ class AdaptiveSoftmaxHead(nn.Module):
       nats += of_some(cost, inside, states, labels, share=self.capacity)
     return nats
 
+  def _first(self, states, table, bias):
+    """log p of frequent tokens and of tails."""
+    scores = base.biased(base.scores(self, states, table), bias)
+    return jax.nn.log_softmax(scores, axis=-1)
+
   def _scores(self, states, kernel, table, bias):
     narrow = states.astype(self.dtype) @ kernel.astype(self.dtype)
-    return base.scores(self, narrow, table) + _as(bias, states)
+    return base.biased(base.scores(self, narrow, table), bias)
 
   @staticmethod
   def met(head, sizes, vocab: int) -> float:
@@ -200,8 +181,3 @@ def of_some(cost, chosen, states, labels, *, share: float):
   starts = rows * jnp.arange(passes)
   _, found = jax.lax.scan(one, None, (starts, order.reshape(passes, rows)))
   return jnp.zeros((count,), wide).at[order].set(found.reshape(-1), mode="drop")
-
-
-def _as(bias, states):
-  """A bias that is added to scores of states [..., width]."""
-  return bias.astype(jnp.float32).reshape((1,) * (states.ndim - 1) + (-1,))

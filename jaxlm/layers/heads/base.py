@@ -52,8 +52,23 @@ def own_bias(head, name: str, rows: int):
   """A bias [rows] of such a table, or 0 where `output_bias` is off."""
   if not head.output_bias:
     return jnp.zeros((rows,), jnp.float32)
-  bias = primitives.partitioned(nn.initializers.zeros, ("vocab",))
-  return head.param(name, bias, (rows,), head.param_dtype)
+  return _bias(head, name, rows)
+
+
+def with_bias(head, logits):
+  """logits [..., rows] and a bias of the head's own, called inside it."""
+  return biased(logits, _bias(head, "output_bias", logits.shape[-1]))
+
+
+def biased(logits, bias):
+  """logits [..., rows] and a bias [rows], in the dtype of the former."""
+  ahead = (1,) * (logits.ndim - 1)
+  return logits + bias.reshape(*ahead, -1).astype(logits.dtype)
+
+
+def _bias(head, name, rows):
+  init = primitives.partitioned(nn.initializers.zeros, ("vocab",))
+  return head.param(name, init, (rows,), head.param_dtype)
 
 
 def scores(head, states, table):
@@ -64,6 +79,11 @@ def scores(head, states, table):
     table.astype(head.dtype),
     preferred_element_type=jnp.promote_types(head.dtype, jnp.float32),
   )
+
+
+def flat(x):
+  """[..., width] -> [n, width]."""
+  return x.reshape(-1, x.shape[-1])
 
 
 def by_direction(hidden, directions: int):

@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxlm import errors
-from jaxlm.layers import primitives
 from jaxlm.layers.heads import base, heads
 from jaxlm.layers.primitives import Initializer
 
@@ -63,12 +62,4 @@ class BidirectionalLMHead(nn.Module):
       if self.tied
       else base.own_logits(self, states, embeddings.vocab_size)
     )
-    if not self.output_bias:
-      return logits
-    bias = self.param(
-      "output_bias",
-      primitives.partitioned(nn.initializers.zeros, ("vocab",)),
-      (logits.shape[-1],),
-      self.param_dtype,
-    )
-    return logits + bias.reshape(1, 1, 1, -1).astype(logits.dtype)
+    return base.with_bias(self, logits) if self.output_bias else logits

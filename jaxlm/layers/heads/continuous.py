@@ -9,7 +9,7 @@ costs the same however many words there are. The vectors are the data's
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.heads import base, heads
 from jaxlm.layers.primitives import Initializer
 
@@ -25,6 +25,8 @@ class ContinuousHead(nn.Module):
     directions: 2 for both neighbours in a `bidirectional_lm` model, whose
       directions share nothing, as ELMo-C trains them.
   """
+
+  told = staticmethod(told.vector_width)
 
   vector_width: int = 300
   directions: int = 1
@@ -43,12 +45,7 @@ class ContinuousHead(nn.Module):
     return jnp.stack([self._map(states[:, :, i], n) for i, n in ways], axis=2)
 
   def _map(self, x, name):
-    made = primitives.dense(
-      self.vector_width,
-      ("embed", None),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
+    made = primitives.dense_of(
+      self, self.vector_width, ("embed", None), self.initializer.kernel(), name
     )(x)
     return made.astype(jnp.promote_types(made.dtype, jnp.float32))

@@ -58,13 +58,12 @@ class EmbeddingHead(nn.Module):
     x = pooling_lib.pool(hidden, ctx.segments, places, self.pooling)
     if self.projection == "none":
       return x
-    projected = primitives.dense(
+    projected = primitives.dense_of(
+      self,
       x.shape[-1],
       ("embed", None),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="projection",
+      self.initializer.kernel(),
+      "projection",
     )(x.astype(self.dtype))
     projected = jnp.tanh(projected).astype(x.dtype)
     return projected if ctx.train or self.projection == "kept" else x

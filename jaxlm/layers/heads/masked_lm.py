@@ -7,8 +7,7 @@ import jax.numpy as jnp
 
 from jaxlm import errors
 from jaxlm.layers import primitives
-from jaxlm.layers.heads import heads
-from jaxlm.layers.heads.base import gather
+from jaxlm.layers.heads import base, heads
 from jaxlm.layers.norms import norms
 from jaxlm.layers.primitives import Initializer
 
@@ -32,6 +31,7 @@ class MaskedLMHead(nn.Module):
 
   # The states that it reads: those at these places, where the batch has them.
   places: ClassVar[str] = "predict_positions"
+  tied: ClassVar[bool] = True
 
   norm: dict
   activation: str = "gelu"
@@ -56,15 +56,14 @@ class MaskedLMHead(nn.Module):
         "head's 'untied' to the model's width."
       )
     if "predict_positions" in batch:
-      hidden = gather(hidden, batch["predict_positions"])
-    x = primitives.dense(
+      hidden = base.gather(hidden, batch["predict_positions"])
+    x = primitives.dense_of(
+      self,
       embeddings.features + self.untied,
       ("embed", None),
-      init=self.initializer.kernel(),
+      self.initializer.kernel(),
+      "transform",
       use_bias=self.use_bias,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="transform",
     )(hidden)
     x = primitives.activation(self.activation)(x)
     x = norms.build(
@@ -74,15 +73,7 @@ class MaskedLMHead(nn.Module):
     logits = embeddings.attend(tied)
     if self.untied:
       logits = logits + self._own(own, logits)
-    if not self.output_bias:
-      return logits
-    bias = self.param(
-      "output_bias",
-      primitives.partitioned(nn.initializers.zeros, ("vocab",)),
-      (logits.shape[-1],),
-      self.param_dtype,
-    )
-    return logits + bias.reshape(1, 1, -1).astype(logits.dtype)
+    return base.with_bias(self, logits) if self.output_bias else logits
 
   def _own(self, x, logits):
     """x [batch, p, untied] against the head's matrix, shaped like logits."""

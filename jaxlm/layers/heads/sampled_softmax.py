@@ -7,61 +7,52 @@ logarithm of how often it was to be expected in the sample.
 
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm import context, errors
+from jaxlm import errors
 from jaxlm.layers.heads import base, heads
-from jaxlm.layers.primitives import Initializer
-from jaxlm.types import Losses
+from jaxlm.layers.heads._many_words import ManyWords
 
 _SPARE = 6.0  # standard deviations of distinct tokens that tries leave room for
 
 
 @heads.register("sampled_softmax", paper="arXiv:1412.2007")
-class SampledSoftmaxHead(nn.Module):
+class SampledSoftmaxHead(ManyWords):
   """h E^T + b over the target and `samples` others in training.
 
   All targets of a batch (of a microbatch) share one sample; a target that
-  is in it counts once. Ids must fall in frequency (tokenizer 'word'). Without
-  training or targets the whole softmax is computed, as evaluation needs.
+  is in it counts once. Ids must fall in frequency (tokenizer 'word').
 
   Attributes:
     samples: distinct tokens that are drawn, 8,192 for ELMo.
-    directions: 2 for both neighbours in a `bidirectional_lm` model.
-    output_bias: a learned bias for each token.
   """
 
   samples: int = 8192
-  directions: int = 1
   output_bias: bool = True
-  initializer: Initializer = Initializer()
-  dtype: jnp.dtype = jnp.float32
-  param_dtype: jnp.dtype = jnp.float32
 
-  @nn.compact
-  def __call__(self, hidden, batch, embeddings, ctx):
-    """Returns float32 logits [batch, length, (2,) vocab], or `Losses`.
+  def weights(self, width, vocab):
+    """The table [vocab, width] and its bias [vocab]."""
+    table = base.own_rows(self, "table", vocab, width)
+    return table, base.own_bias(self, "output_bias", vocab)
+
+  def whole(self, states, weights):
+    """Logits [..., vocab]."""
+    table, bias = weights
+    return base.biased(base.scores(self, states, table), bias)
+
+  def nats(self, states, labels, weights):
+    """As of `losses`, among a sample drawn by the stream 'dropout'.
 
     Raises:
       UserError: as many samples as tokens.
     """
-    states = base.by_direction(hidden, self.directions)
-    vocab = embeddings.vocab_size
-    table = base.own_rows(self, "table", vocab, states.shape[-1])
-    bias = base.own_bias(self, "output_bias", vocab)
-    if not (ctx.train and "targets" in batch):
-      logits = base.scores(self, states, table)
-      return logits + bias.astype(logits.dtype).reshape(
-        (1,) * (logits.ndim - 1) + (-1,)
-      )
-    labels, weights = context.neighbours(batch, self.directions)
-    labels = jnp.where(weights > 0, labels, 0)
+    table, bias = weights
+    vocab = len(table)
     ids, filled, tries = draw(self.make_rng("dropout"), self.samples, vocab)
-    nats = losses(
-      states.reshape(-1, states.shape[-1]).astype(self.dtype),
+    return losses(
+      base.flat(states).astype(self.dtype),
       labels.reshape(-1),
       table.astype(self.dtype),
       bias,
@@ -69,7 +60,6 @@ class SampledSoftmaxHead(nn.Module):
       log_expected(jnp.arange(vocab), tries, vocab),
       filled,
     )
-    return Losses(nats.reshape(labels.shape))
 
   @staticmethod
   def met(head, sizes, vocab: int) -> float:

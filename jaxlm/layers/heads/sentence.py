@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.heads import heads
 from jaxlm.layers.heads.base import pooled, sentences
 from jaxlm.layers.primitives import Initializer
@@ -54,13 +54,8 @@ class SentenceHead(nn.Module):
     if self.pooler:
       x = pooled(self, drop(x) if self.input_dropout else x)
     x = drop(x)
-    out = primitives.dense(
-      self.classes,
-      (None, None),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="output",
+    out = primitives.dense_of(
+      self, self.classes, (None, None), self.initializer.kernel(), "output"
     )
     return out(x).astype(jnp.promote_types(self.dtype, jnp.float32))
 
@@ -68,6 +63,8 @@ class SentenceHead(nn.Module):
 @heads.register("classify", paper="arXiv:1810.04805", example={"classes": 3})
 class ClassificationHead(SentenceHead):
   """Logits of classes."""
+
+  told = staticmethod(told.classes)
 
 
 @heads.register("regress", paper="arXiv:1810.04805", example={"classes": 1})

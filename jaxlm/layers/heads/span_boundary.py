@@ -7,8 +7,7 @@ import jax.numpy as jnp
 
 from jaxlm import errors
 from jaxlm.layers import primitives
-from jaxlm.layers.heads import heads
-from jaxlm.layers.heads.base import gather
+from jaxlm.layers.heads import base, heads
 from jaxlm.layers.norms import norms
 from jaxlm.layers.primitives import Initializer
 
@@ -30,6 +29,7 @@ class SpanBoundaryHead(nn.Module):
   """
 
   pretraining_only: ClassVar[bool] = True  # exports leave it out
+  tied: ClassVar[bool] = True
 
   norm: dict
   targets: int = 20
@@ -60,22 +60,15 @@ class SpanBoundaryHead(nn.Module):
     )
     x = jnp.concatenate(
       [
-        gather(hidden, ends[..., 0]),
-        gather(hidden, ends[..., 1]),
+        base.gather(hidden, ends[..., 0]),
+        base.gather(hidden, ends[..., 1]),
         places[offsets].astype(hidden.dtype),
       ],
       axis=-1,
     )
     x = self._layer(x, hidden.shape[-1], "inner")
     x = self._layer(x, embeddings.features, "outer")
-    logits = embeddings.attend(x)
-    bias = self.param(
-      "output_bias",
-      primitives.partitioned(nn.initializers.zeros, ("vocab",)),
-      (logits.shape[-1],),
-      self.param_dtype,
-    )
-    return logits + bias.reshape(1, 1, -1).astype(logits.dtype)
+    return base.with_bias(self, embeddings.attend(x))
 
   def _layer(self, x, width, name):
     types = dict(dtype=self.dtype, param_dtype=self.param_dtype)

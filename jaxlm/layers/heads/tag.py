@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from jaxlm.layers import primitives
+from jaxlm.layers import primitives, told
 from jaxlm.layers.heads import heads
 from jaxlm.layers.heads.base import pooled
 from jaxlm.layers.primitives import Initializer
@@ -24,6 +24,8 @@ class TaggingHead(nn.Module):
     dropout: rate before the output map.
   """
 
+  told = staticmethod(told.classes)
+
   classes: int
   pooler: bool = False
   pooler_activation: str = "tanh"
@@ -41,12 +43,7 @@ class TaggingHead(nn.Module):
     del batch, embeddings
     x = pooled(self, hidden) if self.pooler else hidden
     x = primitives.Dropout(self.dropout)(x, deterministic=not ctx.train)
-    out = primitives.dense(
-      self.classes,
-      ("embed", None),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="output",
+    out = primitives.dense_of(
+      self, self.classes, ("embed", None), self.initializer.kernel(), "output"
     )
     return out(x).astype(jnp.promote_types(self.dtype, jnp.float32))

@@ -74,12 +74,5 @@ class LSTMCell(nn.Module):
     return jnp.clip(x, -self.clip, self.clip) if self.clip else x
 
   def _dense(self, features, axes, name):
-    return primitives.dense(
-      features,
-      axes,
-      init=self.initializer.kernel(),
-      use_bias=False,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
-    )
+    init = self.initializer.kernel()
+    return primitives.dense_of(self, features, axes, init, name, use_bias=False)

@@ -115,14 +115,8 @@ class Attention(nn.Module):
       check_name(self.implementation)
 
   def _dense(self, features, axes, init, name):
-    return primitives.dense(
-      features,
-      axes,
-      init=init,
-      use_bias=self.use_bias,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
+    return primitives.dense_of(
+      self, features, axes, init, name, use_bias=self.use_bias
     )
 
   def _gain(self):

@@ -91,13 +91,8 @@ class DisentangledAttention(nn.Module):
       dropout=self.dropout,
       implementation=self.implementation,
     )
-    return primitives.dense(
-      self.width,
-      ("heads", "embed"),
-      init=self.initializer.output(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="output",
+    return primitives.dense_of(
+      self, self.width, ("heads", "embed"), self.initializer.output(), "output"
     )(out.reshape(*x.shape[:-1], -1))
 
   def _scores(self, query, key, to_query, to_key, ctx):
@@ -125,14 +120,13 @@ class DisentangledAttention(nn.Module):
     )
 
   def _map(self, name, use_bias=True):
-    return primitives.dense(
+    return primitives.dense_of(
+      self,
       self.heads * self._dim(),
       ("embed", "heads"),
-      init=self.initializer.kernel(),
+      self.initializer.kernel(),
+      name,
       use_bias=use_bias,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
     )
 
   def _dim(self):

@@ -69,8 +69,12 @@ class Hyena(nn.Module):
   @nn.compact
   def __call__(self, x, ctx):
     self._check()
-    inner = self._dense(
-      (self.order + 1) * self.width, self.initializer.kernel(), "input"
+    inner = primitives.dense_of(
+      self,
+      (self.order + 1) * self.width,
+      ("embed", "mlp"),
+      self.initializer.kernel(),
+      "input",
     )(x)
     segments, start = ctx.segments, None
     if ctx.cache_length:
@@ -81,7 +85,9 @@ class Hyena(nn.Module):
     y = self._convolved(inner, segments, ctx)
     if start is not None:
       y = jax.lax.dynamic_slice_in_dim(y, start, x.shape[1], axis=1)
-    return self._dense(self.width, self.initializer.output(), "output")(y)
+    return primitives.dense_of(
+      self, self.width, ("mlp", "embed"), self.initializer.output(), "output"
+    )(y)
 
   def _check(self):
     _long_convolution.check_frequencies(self.frequencies, self.causal)
@@ -91,17 +97,6 @@ class Hyena(nn.Module):
         f"hyena: order is {self.order}; it is at least 2, which has one long "
         "convolution."
       )
-
-  def _dense(self, features, init, name):
-    inside = ("embed", "mlp")
-    return primitives.dense(
-      features,
-      inside if name == "input" else inside[::-1],
-      init=init,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
-    )
 
   def _convolved(self, inner, segments, ctx):
     """The recurrence over gates, [batch, length, width]."""

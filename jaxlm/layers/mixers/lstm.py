@@ -84,14 +84,13 @@ class LSTM(nn.Module):
 
   def _inputs(self, x):
     """What x adds to the gates, with their biases [batch, length, 4 cells]."""
-    y = primitives.dense(
+    y = primitives.dense_of(
+      self,
       4 * self.cells,
       ("embed", "mlp"),
-      init=self.initializer.kernel(),
+      self.initializer.kernel(),
+      "input",
       use_bias=False,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="input",
     )(x)
     bias = self.param(
       "bias",

@@ -97,24 +97,13 @@ class MixedAttention(nn.Module):
       name="span",
     )(x, flat_query, ctx)
     both = jnp.concatenate([attended, convolved], axis=-2)
-    return primitives.dense(
-      self.width,
-      ("heads", "embed"),
-      init=self.initializer.output(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name="output",
+    return primitives.dense_of(
+      self, self.width, ("heads", "embed"), self.initializer.output(), "output"
     )(both.reshape(x.shape))
 
   def _dense(self, name):
-    return primitives.dense(
-      self.width // 2,
-      ("embed", "heads"),
-      init=self.initializer.kernel(),
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
-    )
+    axes, init = ("embed", "heads"), self.initializer.kernel()
+    return primitives.dense_of(self, self.width // 2, axes, init, name)
 
   def _check(self, ctx):
     if self.width % (2 * self.heads):

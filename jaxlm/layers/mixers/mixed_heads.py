@@ -103,8 +103,8 @@ class MixedHeads(nn.Module):
     )
     added = [self._added(query, key, value, ctx, *run) for run in runs]
     out = attended + jnp.concatenate(added, axis=2)
-    return self._dense(
-      self.width, "output", ("heads", "embed"), self.initializer.output()
+    return primitives.dense_of(
+      self, self.width, ("heads", "embed"), self.initializer.output(), "output"
     )(out.reshape(*x.shape[:-1], -1))
 
   def _compared(self, query, operation, heads):
@@ -167,19 +167,9 @@ class MixedHeads(nn.Module):
 
   def _heads(self, x, name):
     dim = self.head_dim or self.width // self.heads
-    init = self.initializer.kernel()
-    y = self._dense(self.heads * dim, name, ("embed", "heads"), init)(x)
+    axes, init = ("embed", "heads"), self.initializer.kernel()
+    y = primitives.dense_of(self, self.heads * dim, axes, init, name)(x)
     return y.reshape(*x.shape[:-1], self.heads, dim)
-
-  def _dense(self, features, name, axes, init):
-    return primitives.dense(
-      features,
-      axes,
-      init=init,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
-    )
 
   def _check(self, ctx):
     for operation in self.operations:

@@ -60,8 +60,8 @@ class Monarch(nn.Module):
   @nn.compact
   def __call__(self, x, ctx):
     _implementations.check(self.implementation, implementations(), "monarch")
-    inner = self._dense(
-      3 * self.width, ("embed", "mlp"), self.initializer.kernel(), "input"
+    inner = primitives.dense_of(
+      self, 3 * self.width, ("embed", "mlp"), self.initializer.kernel(), "input"
     )(x)
     inner = _long_convolution.short_convolution(
       3, self.dtype, self.param_dtype
@@ -73,19 +73,9 @@ class Monarch(nn.Module):
     y = self._convolved(v, "filter", gate_in=gate_in, gate_out=gate_out)
     if self.residual:
       y = y + self._convolved(x, "residual_filter")
-    return self._dense(
-      self.width, ("mlp", "embed"), self.initializer.output(), "output"
+    return primitives.dense_of(
+      self, self.width, ("mlp", "embed"), self.initializer.output(), "output"
     )(y)
-
-  def _dense(self, features, axes, init, name):
-    return primitives.dense(
-      features,
-      axes,
-      init=init,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
-    )
 
   def _convolved(self, x, name, **gates):
     length = x.shape[1]

@@ -79,23 +79,14 @@ class TransformAttention(nn.Module):
       orthonormal=self.orthonormal,
       parity=self.parity,
     )
-    return self._dense("output", ("heads", "embed"), self.initializer.output())(
-      mixed + attended.reshape(x.shape)
-    )
+    return primitives.dense_of(
+      self, self.width, ("heads", "embed"), self.initializer.output(), "output"
+    )(mixed + attended.reshape(x.shape))
 
   def _heads(self, x, name):
-    y = self._dense(name, ("embed", "heads"), self.initializer.kernel())(x)
+    axes, init = ("embed", "heads"), self.initializer.kernel()
+    y = primitives.dense_of(self, self.width, axes, init, name)(x)
     return y.reshape(*x.shape[:-1], self.heads, -1)
-
-  def _dense(self, name, axes, init):
-    return primitives.dense(
-      self.width,
-      axes,
-      init=init,
-      dtype=self.dtype,
-      param_dtype=self.param_dtype,
-      name=name,
-    )
 
   def _check(self, ctx):
     if self.width % self.heads:
