@@ -11,17 +11,14 @@ it.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import sys
 import tempfile
 import time
 
 import jax
 
-import jaxlm
-from benchmarks import anisotropy, claims
+from benchmarks import _machine, anisotropy, claims
 from jaxlm import errors, run
 
 FLAT = 1e6  # a temperature at which all candidates are alike
@@ -96,9 +93,7 @@ def main(argv=None) -> None:
       if args.json:
         pathlib.Path(args.json).write_text(json.dumps(found))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
-    f"{platform.python_version()}; study {args.study}, {args.steps} steps of "
+    f"{_machine.named()}; study {args.study}, {args.steps} steps of "
     f"{args.rows} rows, {time.process_time() - begin:.0f} s of process time"
   )
   print(anisotropy.table(found, (*anisotropy.KEYS, "positive_cosine")))

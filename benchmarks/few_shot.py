@@ -1,7 +1,7 @@
 """Does supervised contrast help where labels are few? SupCon on SST-2.
 
-  python benchmarks/simcse.py ... --workdir=DIR     # makes DIR/start
-  python benchmarks/few_shot.py --shared=../shared/data --start=DIR/start
+  python -m benchmarks.simcse ... --workdir=DIR     # makes DIR/start
+  python -m benchmarks.few_shot --shared=../shared/data --start=DIR/start
 
 From one masked LM, on each seed, a classifier is tuned on so many labelled
 sentences, drawn by the seed, by cross-entropy and with supervised contrast
@@ -13,9 +13,7 @@ development set after the last step, and in how many seeds which arm is ahead.
 import argparse
 import gzip
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,7 +22,7 @@ import time
 import jax
 import numpy as np
 
-import jaxlm
+from benchmarks import _machine
 from jaxlm import configuration, run
 
 ARMS = {"cross-entropy": 0.0, "with contrast": 0.9}
@@ -127,9 +125,7 @@ def main(argv=None) -> None:
     jax.config.update("jax_compilation_cache_dir", f"{folder}/xla")
     found = results_of(args, pathlib.Path(folder))
   print(
-    f"jaxlm {jaxlm.__version__}, jax {jax.__version__}, "
-    f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python "
-    f"{platform.python_version()}; {args.steps} steps of 16 rows, rate "
+    f"{_machine.named()}; {args.steps} steps of 16 rows, rate "
     f"{args.learning_rate}, {time.process_time() - begin:.0f} s of process time"
   )
   print(table(found))
