@@ -9,10 +9,6 @@ from typing import NamedTuple
 from jaxlm import configuration
 from jaxlm.data import datasets
 
-# Kinds of data that are made of plain text.
-TEXT = ("packed", "mixture", "noted", "variation_sets", "word_vectors")
-FED = (*TEXT, "sentences", "spans")
-
 
 def reading(data: dict, text) -> dict:
   """`config.data`, or each of its sources, with a file to read and hold out."""
@@ -21,7 +17,25 @@ def reading(data: dict, text) -> dict:
     return data | {"sources": {k: reading(v, text) for k, v in sources}}
   if "share" in data:  # few lines of stories are as short as utterances
     data = data | dict(share=0.05)
+  if "task" in data:
+    names = dict(text="text", label="label", validation_files="")
+    data, text = data | names, labelled(text, data["task"])
   return data | dict(files=str(text), validation_share=0.1)
+
+
+def labelled(text, task: str) -> pathlib.Path:
+  """A file of the lines of a text, with labels that mean nothing."""
+  path = pathlib.Path(text).with_suffix(f".{task}.tsv")
+  if not path.exists():
+    lines = pathlib.Path(text).read_text(encoding="utf-8").splitlines()
+    lines = [" ".join(line.split()) for line in lines if line.strip()]
+    rows = [f"{line}\t{len(line) % 2}" for line in lines]
+    if task == "tagging":  # a word a line
+      words = lambda line: [f"{w}\t{len(w) % 2}" for w in line.split()]
+      rows = ["\n".join([*words(line), ""]) for line in lines]
+    head = [] if task == "tagging" else ["text\tlabel"]
+    path.write_text("\n".join([*head, *rows]) + "\n", encoding="utf-8")
+  return path
 
 
 class Feed(NamedTuple):
@@ -70,16 +84,24 @@ def fed(task, seed: int, steps: int) -> Feed:
 
 
 def _pipelines(args) -> dict[str, dict]:
-  """Names of configs with the same data -> the config of the first."""
+  """Names of configs with the same data -> the config of the first.
+
+  Of each config its smallest variant.
+  """
   same: dict[str, list] = {}
   for path in sorted(configuration.SHIPPED.glob("*.py")):
-    module = importlib.import_module(f"configs.{path.stem}")
-    if "tiny" not in getattr(module, "SIZES", {}):
+    sizes = getattr(importlib.import_module(f"configs.{path.stem}"), "SIZES", 0)
+    if not sizes:
       continue
-    config = configuration.complete(configuration.load(f"{path.stem}:tiny"))
-    if config["data"]["kind"] in FED:
+    variants = ["tiny"] if "tiny" in sizes else list(sizes)
+    for variant in variants:
+      name = path.stem if variant == "tiny" else f"{path.stem}:{variant}"
+      config = configuration.load(f"{path.stem}:{variant}")
+      config = configuration.complete(config)
       config["data"]["length"] = args.length
+      if not config["tokenizer"]:  # that of the model that it starts from
+        config["tokenizer"] = dict(kind="wordpiece")
       config["tokenizer"]["vocab_size"] = args.vocab_size
       key = json.dumps([config["data"], config["tokenizer"]], sort_keys=True)
-      same.setdefault(key, []).append((path.stem, config))
+      same.setdefault(key, []).append((name, config))
   return {", ".join(n for n, _ in some): some[0][1] for some in same.values()}
