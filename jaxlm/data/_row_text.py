@@ -113,7 +113,8 @@ class Shown(NamedTuple):
         if batch["cls_positions"][row][k] in places:
           yield f"    label {self._class(batch['labels'][row][k])}"
     if "view_weights" in batch:
-      for k in np.flatnonzero(batch["view_weights"][row] == 0):
+      weights = batch["view_weights"][row]  # of groups that are there
+      for k in np.flatnonzero((weights == 0) & (weights[:, :1] > 0)):
         if batch["cls_positions"][row][k] in places:
           yield "    does not count"
 

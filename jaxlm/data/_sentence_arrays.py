@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlm.data import packing
 from jaxlm.data._sentence_rows import Row
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.types import Batch
@@ -88,28 +89,65 @@ def encode(rows: Iterable[Row], tokenizer: Tokenizer, length: int) -> Texts:
   )
 
 
-def collate(
-  data: Texts, rows: np.ndarray, copies: int, length: int, pad: int
-) -> Batch:
-  """The batch of some rows: texts of a row packed, each a segment.
+class Groups(NamedTuple):
+  """Rows of texts that belong together, one or several a row of a batch.
+
+  Attributes:
+    texts: the encoded texts, a row of them for each group.
+    members: int64 [rows, G], the groups of each row of a batch; -1: none.
+  """
+
+  texts: Texts
+  members: np.ndarray
+
+  @property
+  def rows(self) -> int:
+    """Number of rows of a batch."""
+    return len(self.members)
+
+
+def grouped(texts: Texts, making, most: int) -> Groups:
+  """Groups packed into rows of `making.length` tokens.
 
   Args:
-    data: the encoded rows.
-    rows: int64 [B], which.
+    texts: the encoded texts.
+    making: whose `copies` say how often each text comes.
+    most: groups of a row; with 1 a row is a group, in their order.
+  """
+  if most == 1:
+    return Groups(texts, np.arange(texts.rows, dtype=np.int64)[:, None])
+  sizes = np.diff(texts.offsets).reshape(texts.rows, -1).sum(axis=1)
+  found = packing.pack(making.copies * sizes, making.length, most)
+  counts = np.diff(found.bounds)
+  members = np.full((len(counts), most), -1, np.int64)
+  members[np.arange(most) < counts[:, None]] = found.items
+  return Groups(texts, members)
+
+
+def collate(
+  data: Texts, members: np.ndarray, copies: int, length: int, pad: int
+) -> Batch:
+  """The batch of some groups: texts of a row packed, each a segment.
+
+  Args:
+    data: the encoded texts.
+    members: int64 [B, G], groups of each row; -1 for none, behind the others.
     copies: how often each text comes.
     length: tokens a row of the batch, L.
     pad: id of padding.
 
   Returns:
-    `inputs`, `segments`, `positions`, `types` [B, L], `cls_positions` and
-    `view_weights` [B, K], K texts a row.
+    `inputs`, `segments`, `positions`, `types` [B, L], `cls_positions` [B, G *
+    K] and `view_weights` [B, G, K], K texts a group.
   """
   columns = data.there.shape[1]
-  order = np.repeat(np.arange(columns), copies)  # of the texts in a row
-  texts = rows[:, None] * columns + order
-  sizes = data.offsets[texts + 1] - data.offsets[texts]
+  order = np.repeat(np.arange(columns), copies)  # of the texts in a group
+  real, groups = members >= 0, np.maximum(members, 0)
+  texts = (groups[..., None] * columns + order).reshape(len(members), -1)
+  here = np.repeat(real, len(order), axis=1)
+  sizes = (data.offsets[texts + 1] - data.offsets[texts]) * here
   begins = np.cumsum(sizes, axis=1) - sizes
-  shape = (len(rows), length)
+  shape = (len(members), length)
   inputs = np.full(shape, pad, np.int32)
   segments, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
   for view in range(texts.shape[1]):
@@ -118,43 +156,51 @@ def collate(
     place = (row, begins[row, view] + at)
     inputs[place] = data.ids[data.offsets[texts[row, view]] + at]
     segments[place], positions[place] = view + 1, at
+  places = np.where(here, begins + data.summaries[texts], 0)
+  there = data.there[groups][..., order] & real[..., None]
   return {
     "inputs": inputs,
     "segments": segments,
     "positions": positions,
     "types": np.zeros(shape, np.int32),
-    "cls_positions": (begins + data.summaries[texts]).astype(np.int32),
-    "view_weights": data.there[rows][:, order].astype(np.float32),
+    "cls_positions": places.astype(np.int32),
+    "view_weights": there.astype(np.float32),
   }
 
 
 def reworded(
-  data: Texts, rows: np.ndarray, copies: int, change
+  data: Texts, members: np.ndarray, copies: int, change
 ) -> tuple[Texts, np.ndarray]:
-  """Some rows, every copy of a text in a wording of its own.
+  """Some groups, every copy of a text in a wording of its own.
 
   Args:
-    data: the encoded rows.
-    rows: int64 [B], which.
+    data: the encoded texts.
+    members: as of `collate`.
     copies: how often each text comes.
-    change: int64 [B * K, 2], where the texts of all rows begin and end in
-      `data.ids` -> other ids, one text behind the other, and their sizes.
+    change: int64 [texts, 2], where texts begin and end in `data.ids`, and the
+      row and the view in it of each, int64 [texts] -> other ids, one text
+      behind the other, and their sizes.
 
   Returns:
-    Rows with `copies` times the columns, for `collate` with one copy, and
-    their numbers.
+    Texts with `copies` times the columns, and members, for `collate` with one
+    copy.
   """
   columns = data.there.shape[1]
   order = np.repeat(np.arange(columns), copies)
-  texts = (rows[:, None] * columns + order).ravel()
+  row, slot = np.nonzero(members >= 0)
+  groups = members[row, slot]
+  texts = (groups[:, None] * columns + order).ravel()
   spans = np.stack([data.offsets[texts], data.offsets[texts + 1]], axis=1)
-  ids, sizes = change(spans)
+  views = slot[:, None] * len(order) + np.arange(len(order))
+  ids, sizes = change(spans, np.repeat(row, len(order)), views.ravel())
   made = data._replace(
     ids=ids,
     offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
     summaries=np.where(data.summaries[texts] == 0, 0, sizes - 1).astype(
       np.int32
     ),
-    there=data.there[rows][:, order],
+    there=data.there[groups][:, order],
   )
-  return made, np.arange(len(rows))
+  numbers = np.full(members.shape, -1, np.int64)
+  numbers[row, slot] = np.arange(len(groups))
+  return made, numbers

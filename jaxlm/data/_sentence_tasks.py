@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxlm.data import _augment, _counter, order
-from jaxlm.data._sentence_arrays import Texts, collate, reworded
+from jaxlm.data._sentence_arrays import Groups, collate, reworded
 from jaxlm.data.tasks import EVALUATION_SEED
 from jaxlm.types import Batch, Task
 
@@ -41,7 +41,7 @@ class Making(NamedTuple):
     reworded = np.full(len(plain["inputs"]), bool(self.augment))
     return as_text(plain) | {"reworded": reworded}
 
-  def batch(self, data: Texts, rows, seed, numbers, epochs) -> Batch:
+  def batch(self, data: Groups, rows, seed, numbers, epochs) -> Batch:
     """The batch of some rows.
 
     Args:
@@ -51,7 +51,8 @@ class Making(NamedTuple):
       numbers, epochs: int64 [B], what else it is drawn by.
     """
     size = dict(length=self.length, pad=self.tokenizer.pad_id)
-    batch = collate(data, rows, self.copies, **size)
+    texts, members = data.texts, data.members[rows]
+    batch = collate(texts, members, self.copies, **size)
     more = {}
     if self.masked is not None:
       more = self.masked(batch, seed, numbers, epochs)
@@ -59,9 +60,9 @@ class Making(NamedTuple):
       return batch | more
     if more:  # of the texts as they are
       more |= {f"corrupted_{k}": batch[k] for k in ("segments", "positions")}
-    change = self._change(data.ids, seed, numbers, epochs)
-    changed, rows = reworded(data, rows, self.copies, change)
-    return collate(changed, rows, 1, **size) | more
+    change = self._change(texts.ids, seed, numbers, epochs)
+    changed, members = reworded(texts, members, self.copies, change)
+    return collate(changed, members, 1, **size) | more
 
   def _change(self, ids, seed, numbers, epochs):
     """Rewords the texts of rows, drawn by (seed, number, epoch, view)."""
@@ -69,13 +70,12 @@ class Making(NamedTuple):
     brackets = (front, self.tokenizer.overhead() - front)
     keys = _counter.row_keys(order.signed(seed), numbers, epochs)
 
-    def change(spans):
-      views = len(spans) // len(numbers)
-      of_texts = tuple(np.repeat(key, views) for key in keys)
-      own = np.tile(_STREAMS * np.arange(1, 1 + views), len(numbers))
+    def change(spans, rows, views):
+      of_texts = tuple(key[rows] for key in keys)
 
       def random(stream, count):
-        return _counter.bits(of_texts, own + stream, count)
+        own = _STREAMS * (1 + views) + stream
+        return _counter.bits(of_texts, own, count)
 
       starts = self.tokenizer.word_starts
       return _augment.reworded(
@@ -85,7 +85,9 @@ class Making(NamedTuple):
     return change
 
 
-def training(data: Texts, size: int, making: Making, together: int = 1) -> Task:
+def training(
+  data: Groups, size: int, making: Making, together: int = 1
+) -> Task:
   """Batches of seeded permutations of the rows, one an epoch.
 
   Args:
@@ -115,7 +117,7 @@ def training(data: Texts, size: int, making: Making, together: int = 1) -> Task:
   )
 
 
-def evaluation(data: Texts, size: int, making: Making) -> Task:
+def evaluation(data: Groups, size: int, making: Making) -> Task:
   """Batches of the rows in their order, over and over; no seed matters.
 
   The last batch of an epoch is filled up with rows of weight 0.
@@ -130,9 +132,9 @@ def evaluation(data: Texts, size: int, making: Making) -> Task:
     del seed
     found = drawn(step, order.shard_slice(size, shard))
     batch = making.batch(*found)
-    counts = (found[3] < data.rows)[:, None]
+    counts = found[3] < data.rows
     return {
-      key: value * counts if key.endswith("weights") else value
+      key: (value.T * counts).T if key.endswith("weights") else value
       for key, value in batch.items()
     }
 

@@ -114,7 +114,7 @@ class Making(NamedTuple):
     texts = _bracketed(spans, self.tokenizer, 1 + self.positives)
     length = self.width * (1 + self.positives)
     pad = self.tokenizer.pad_id
-    batch = collate(texts, np.arange(len(rows)), 1, length, pad)
+    batch = collate(texts, np.arange(len(rows))[:, None], 1, length, pad)
     if self.masked is None:
       return batch
     return batch | self._hidden(batch, seed, numbers, epochs)

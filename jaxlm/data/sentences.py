@@ -46,6 +46,9 @@ class Sentences:
       .csv. Tab-separated files know no quotes.
     length: tokens of a text, special tokens included; longer ones are cut. A
       row has as many times the tokens as it has texts.
+    groups: most anchors of a row, each with its other texts. More than 1 packs
+      short texts, so that a batch of the same rows holds more anchors; a row
+      is as long as one group may be.
     copies: how often each text stands in its row; 0: twice where a row is one
       text (unsupervised SimCSE, whose views differ by dropout), else once.
     masking: a corruption that makes a masked second view of the rows, for an
@@ -63,6 +66,7 @@ class Sentences:
   header: bool = True
   delimiter: str = ""
   length: int = 32
+  groups: int = 1
   copies: int = 0
   masking: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   augment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -104,6 +108,10 @@ class Sentences:
       "cut_texts": train.cut,
       "blank_rows": train.blank,
     }
+    train, held_out = (
+      texts and _sentence_arrays.grouped(texts, making, self.groups)
+      for texts in (train, held_out)
+    )
     return Prepared(
       tokenizer,
       _sentence_tasks.training(train, batch_size, making),
@@ -130,6 +138,7 @@ class Sentences:
     return columns * (self.copies or (2 if columns == 1 else 1))
 
   def _check(self) -> None:
+    _fields.check_whole(self, ("length", "groups"))
     _augment.check(self.augment)
     _row_files.check(self)
     if self.copies < 0 or self.views < 2:

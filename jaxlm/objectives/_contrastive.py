@@ -53,6 +53,21 @@ class Contrastive:
     return {"masked_lm": self.masked_lm} if self.masked_lm else {}
 
 
+def by_group(views, weights):
+  """Vectors of a batch, and which count, a row for each group.
+
+  Args:
+    views: [batch, groups * k, width].
+    weights: [batch, groups, k].
+
+  Returns:
+    [batch * groups, k, width] and [batch * groups, k].
+  """
+  rows, groups, kinds = weights.shape
+  views = views.reshape(rows * groups, kinds, views.shape[-1])
+  return views, weights.reshape(rows * groups, kinds)
+
+
 @dataclasses.dataclass(frozen=True)
 class OfViews(Contrastive):
   """The contrast of a row's views, and a masked view in a second pass.
@@ -72,7 +87,7 @@ class OfViews(Contrastive):
 
   def weights(self, batch):
     """Numbers of anchors, and of tokens to predict."""
-    found = {"contrast": jnp.sum(batch["view_weights"][:, 1] > 0)}
+    found = {"contrast": jnp.sum(batch["view_weights"][..., 1] > 0)}
     if self.masked_lm:
       found["masked_lm"] = jnp.sum(batch["predict_weights"])
     return found
@@ -81,7 +96,7 @@ class OfViews(Contrastive):
     keys = (None, None) if key is None else jax.random.split(key)
     outputs = base.apply(model, variables, batch, keys[0], train=train)
     views = base.output(outputs, self.head)
-    loss, metrics = self._contrast(views, batch["view_weights"])
+    loss, metrics = self._contrast(*by_group(views, batch["view_weights"]))
     sums = {"contrast": loss}
     if self.masked_lm:
       said = self._masked(model, variables, batch, keys[1], train)

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from jaxlm.objectives import base, contrast, objectives
-from jaxlm.objectives._contrastive import Contrastive
+from jaxlm.objectives._contrastive import Contrastive, by_group
 from jaxlm.types import Outcome
 
 
@@ -33,7 +33,7 @@ class DeCLUTR(Contrastive):
 
   def weights(self, batch):
     """Numbers of anchors, and of tokens to predict."""
-    found = {"contrast": jnp.sum(_real(batch))}
+    found = {"contrast": jnp.sum(_real(batch["view_weights"]))}
     if self.masked_lm:
       found["masked_lm"] = jnp.sum(batch["predict_weights"])
     return found
@@ -41,8 +41,8 @@ class DeCLUTR(Contrastive):
   def __call__(self, model, variables, batch, key, *, train):
     outputs = base.apply(model, variables, batch, key, train=train)
     views = base.output(outputs, self.head).astype(jnp.float32)
-    anchors, positives = views[:, 0], _mean(views, batch["view_weights"])
-    real = _real(batch)
+    views, there = by_group(views, batch["view_weights"])
+    anchors, positives, real = views[:, 0], _mean(views, there), _real(there)
     loss = contrast.nt_xent(anchors, positives, real, self.temperature)
     cosine = contrast.unit(anchors) * contrast.unit(positives)
     found = jnp.sum(jnp.sum(cosine, axis=-1) * real)
@@ -58,10 +58,10 @@ class DeCLUTR(Contrastive):
     return Outcome(sums, metrics)
 
 
-def _real(batch):
-  """1 where a row has an anchor and a positive, float32 [rows]."""
-  there = batch["view_weights"] > 0
-  return (there[:, 0] & jnp.any(there[:, 1:], axis=1)).astype(jnp.float32)
+def _real(weights):
+  """1 where a group has an anchor and a positive, float32 [..., k] -> [...]."""
+  there = weights > 0
+  return (there[..., 0] & jnp.any(there[..., 1:], axis=-1)).astype(jnp.float32)
 
 
 def _mean(views, weights):

@@ -303,8 +303,9 @@ def batch(rows=PACKED, *, target=False, views=False) -> dict:
     found[key] = found[f"{side}{key}"]
   for key in ("own_targets", "own_weights", "target_targets", "target_weights"):
     del found[key]
-  if not views:
-    del found["view_weights"]
+  weights = found.pop("view_weights")[:, None]  # one group a row
+  if views:
+    found["view_weights"] = weights
   return found
 
 

@@ -89,7 +89,7 @@ def test_columns_are_the_views_of_a_row(kind, tokenizer, tmp_path):
   assert prepared.facts["blank_rows"] == 1  # without a positive
   batch = prepared.train.batch_at(0, 0)
   found = {
-    tuple(_texts(tokenizer, batch, row)): batch["view_weights"][row].tolist()
+    tuple(_texts(tokenizer, batch, row)): batch["view_weights"][row, 0].tolist()
     for row in range(2)
   }
   assert found == {
@@ -117,7 +117,8 @@ def test_batches_are_a_function_of_seed_and_step(tokenizer, tmp_path):
   held = _prepare(tokenizer, tmp_path, **fields)[0].validation
   assert held.rows == 2
   weights = held.batch_at(0, 0)["view_weights"]
-  np.testing.assert_array_equal(weights, [[1, 1], [1, 1], [0, 0], [0, 0]])
+  np.testing.assert_array_equal(weights[:, 0, 0], [1, 1, 0, 0])
+  np.testing.assert_array_equal(weights[:, 0, 1], [1, 1, 0, 0])
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_simcse_is_its_ranking_loss(kinds):
   ]
   wanted = float(theirs(features, None))
   part = objectives.build(dict(kind="simcse", temperature=0.05))
-  batch = dict(view_weights=np.ones((16, kinds), np.float32))
+  batch = dict(view_weights=np.ones((16, 1, kinds), np.float32))
   found = part(Fixed(), {"params": views}, batch, None, train=False)
   np.testing.assert_allclose(found.sums["contrast"] / 16, wanted, rtol=1e-5)
 

@@ -26,7 +26,7 @@ def loss(views, there=None, **fields):
   """The mean contrast of views [rows, k, width], as the step forms it."""
   there = np.ones(views.shape[:2], np.float32) if there is None else there
   part = objectives.build(dict(kind="declutr", masked_lm=0.0, **fields))
-  batch = dict(view_weights=there)
+  batch = dict(view_weights=there[:, None])
   found = part(Fixed(), {"params": views}, batch, None, train=False)
   return found.sums["contrast"] / part.weights(batch)["contrast"], found
 
@@ -101,7 +101,7 @@ def case():
     segments=segments,
     positions=tiny.positions(segments),
     cls_positions=np.tile(np.arange(3, dtype=np.int32) * SPAN, (ROWS, 1)),
-    view_weights=np.ones((ROWS, 3), np.float32),
+    view_weights=np.ones((ROWS, 1, 3), np.float32),
     predict_positions=draw(SPAN),
     predict_ids=draw(tiny.VOCAB),
     predict_weights=np.ones((ROWS, 2), np.float32),
@@ -121,7 +121,7 @@ def test_one_pass_serves_both_terms():
   assert part.coefficients == {"masked_lm": 1.0}
   assert getattr(part, "passes", 1) == 1
   views = model.apply(params, batch)["embed"]
-  wanted = slow(views, batch["view_weights"], 0.05) * ROWS
+  wanted = slow(views, batch["view_weights"][:, 0], 0.05) * ROWS
   np.testing.assert_allclose(found.sums["contrast"], wanted, rtol=1e-4)
 
 

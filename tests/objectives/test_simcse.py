@@ -26,7 +26,7 @@ def loss(views, there=None, **fields):
   """The mean loss of views [rows, k, width], as the step forms it."""
   there = np.ones(views.shape[:2], np.float32) if there is None else there
   part = objectives.build(dict(kind="simcse", **fields))
-  batch = dict(view_weights=there)
+  batch = dict(view_weights=there[:, None])
   found = part(Fixed(), {"params": views}, batch, None, train=False)
   return found.sums["contrast"] / part.weights(batch)["contrast"], found
 
@@ -109,7 +109,7 @@ def case(masked=0.0):
     segments=segments,
     positions=tiny.positions(segments),
     cls_positions=np.tile(np.array([0, 9], np.int32), (ROWS, 1)),
-    view_weights=np.ones((ROWS, 2), np.float32),
+    view_weights=np.ones((ROWS, 1, 2), np.float32),
     corrupted_inputs=np.where(inputs % 3, inputs, 1),
     predict_positions=draw(9),
     predict_ids=draw(tiny.VOCAB),
