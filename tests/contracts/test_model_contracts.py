@@ -10,6 +10,7 @@ import pytest
 from jaxlm import paths, sharding
 from jaxlm.layers import primitives
 from jaxlm.models import assembly
+from jaxlm.training import step
 from tests import tiny
 
 ROWS = 4  # over data=2 x fsdp=2
@@ -43,8 +44,11 @@ def boxed(name):
   return model, tiny.shapes(model, tiny.batch(SEGMENTS))
 
 
-def gradients(model, variables, batch):
-  """Hidden states and gradients of a loss over all heads."""
+def gradients(model, places, params, batch):
+  """Hidden states and gradients of a loss over all heads.
+
+  Parameters are whole along `fsdp`, as the train step makes them.
+  """
 
   def loss(params):
     outputs = model.apply({"params": params}, batch)
@@ -59,7 +63,19 @@ def gradients(model, variables, batch):
         total += jnp.mean(squash(some)[..., 0])
     return total, hidden
 
-  return jax.grad(loss, has_aux=True)(variables["params"])
+  params = step.gather(params, places)
+  return jax.grad(loss, has_aux=True)(params)
+
+
+def batch_of(model):
+  """Packed rows; of a model that reads some tokens late, these are there."""
+  batch = tiny.batch(SEGMENTS)
+  if "visible_positions" not in getattr(model, "features", ()):
+    return batch
+  late = np.zeros(SEGMENTS.shape, bool)
+  np.put_along_axis(late, batch["predict_positions"], True, axis=1)
+  places = [np.flatnonzero(~row) for row in late]
+  return batch | dict(visible_positions=np.array(places, np.int32))
 
 
 @every_config
@@ -79,10 +95,11 @@ def test_names_of_all_axes(name):
 def test_sharded_equals_unsharded(name):
   """On 8 devices: 2 copies, parameters in 2, matrices in 2."""
   model, shapes = boxed(name)
-  variables = tiny.fill(shapes, scale=DRAWN.get(name, 0.3))
-  batch = tiny.batch(SEGMENTS)
+  variables = tiny.fill(shapes, scale=DRAWN.get(name, 0.3))["params"]
+  batch = batch_of(model)
   mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
-  placed = jax.device_put(variables, sharding.state_shardings(shapes, mesh))
+  places = sharding.state_shardings(shapes, mesh)["params"]
+  placed = jax.device_put(variables, places)
   kernels = [
     leaf
     for path, leaf in paths.flatten(placed).items()
@@ -91,9 +108,10 @@ def test_sharded_equals_unsharded(name):
   assert all(
     len({str(s.index) for s in k.addressable_shards}) == 4 for k in kernels
   )
-  run = jax.jit(functools.partial(gradients, model))
+  run = jax.jit(functools.partial(gradients, model, places))
   gradient, hidden = run(placed, sharding.shard_batch(batch, mesh))
-  expected, plain = run(variables, batch)
+  plain_run = jax.jit(functools.partial(gradients, model, None))
+  expected, plain = plain_run(variables, batch)
   np.testing.assert_allclose(
     tiny.real(hidden, SEGMENTS), tiny.real(plain, SEGMENTS), atol=1e-4
   )

@@ -119,15 +119,17 @@ def test_sharded_is_unsharded(objective, model):
   goal, made, batch = products.parts(objective, model)
   boxed, variables = drawn(objective, model)
   mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
-  placed = jax.device_put(variables, sharding.state_shardings(boxed, mesh))
+  places = sharding.state_shardings(boxed, mesh)
+  placed = jax.device_put(variables, places)
 
-  def gradients(variables, batch, mesh=None):
+  def gradients(variables, batch, *where):
     rest = {k: v for k, v in variables.items() if k != "params"}
-    run = jax.jit(make_value_and_grad(made, goal, 1, mesh))
+    run = jax.jit(make_value_and_grad(made, goal, 1, *where))
     (loss, _), found = run(variables["params"], rest, batch, jax.random.key(0))
     return loss, paths.flatten(jax.device_get(found))
 
-  loss, found = gradients(placed, sharding.shard_batch(batch, mesh), mesh)
+  where = mesh, places["params"]
+  loss, found = gradients(placed, sharding.shard_batch(batch, mesh), *where)
   expected_loss, expected = gradients(variables, batch)
   np.testing.assert_allclose(loss, expected_loss, rtol=1e-4)
   for path, leaf in expected.items():

@@ -175,8 +175,9 @@ def test_it_compiles(kind):
   specs = {
     k: tf.TensorSpec([None, v.shape[1]], v.dtype) for k, v in rows.items()
   }
+  apply = bound(kind)  # its constants are made outside, as in use
   made = tf.function(
-    lambda rows, a, b: bound(kind)(rows, (a, b)),
+    lambda rows, a, b: apply(rows, (a, b)),
     autograph=False,
     input_signature=[specs, word, word],
   ).get_concrete_function()
