@@ -102,7 +102,13 @@ def make_train_step(
       grad_fn=lambda params, *_: run(params)[1],
       hvp_fn=hvp_fn,
       fisher_fn=functools.partial(
-        fisher, model, objective, state.extra, batch, mesh=mesh
+        fisher,
+        model,
+        objective,
+        state.extra,
+        batch,
+        mesh=mesh,
+        places=places and places.params,
       ),
       schedule_step=clock.schedule_step,
     )
@@ -229,7 +235,9 @@ def make_value_and_grad(
   return run
 
 
-def fisher(model, objective, extra, batch, params, rows=0, *, mesh=None):
+def fisher(
+  model, objective, extra, batch, params, rows=0, *, mesh=None, places=None
+):
   """The empirical Fisher information's diagonal, a tree like `params`.
 
   The mean over rows of the squared gradient of a row's own log-likelihood
@@ -244,7 +252,9 @@ def fisher(model, objective, extra, batch, params, rows=0, *, mesh=None):
     rows: so many rows, evenly spread over the batch; 0 takes all. Rounded up
       to what divides the batch and keeps every device of its axes busy.
     mesh: of the devices.
+    places: shardings of the parameters, as of `make_value_and_grad`.
   """
+  params = gather(params, places)
   at_once = 1 if mesh is None else sharding.batch_ways(mesh)
   total = batch["inputs"].shape[0]
   count = next(
@@ -275,7 +285,7 @@ def fisher(model, objective, extra, batch, params, rows=0, *, mesh=None):
   parts = split_batch(chosen, count // at_once, mesh)
   zeros = _float32(jax.tree.map(jnp.zeros_like, params))
   sums, _ = jax.lax.scan(add, zeros, parts)
-  return jax.tree.map(lambda x: x / count, sums)
+  return scatter(jax.tree.map(lambda x: x / count, sums), places)
 
 
 def gather(tree, places):

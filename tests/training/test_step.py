@@ -1,5 +1,7 @@
 """The train step: exact accumulation, clipping, extra arguments, NaN."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -278,9 +280,20 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_rows():
   found = steps.fisher(model, objective, {}, batch, params, 8)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)
   jax.tree.map(close, found, expected)
-  mesh = sharding.make_mesh(data=4, fsdp=2)
-  placed = sharding.shard_batch(batch, mesh)
-  spread = jax.jit(
-    lambda p, b: steps.fisher(model, objective, {}, b, p, 8, mesh=mesh)
-  )(params, placed)
-  jax.tree.map(close, spread, expected)
+  boxed = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), batch, train=False)
+  )
+  for shape in (dict(data=4, fsdp=2), dict(data=2, fsdp=2, tensor=2)):
+    mesh = sharding.make_mesh(**shape)
+    places = sharding.state_shardings(boxed, mesh)["params"]
+    run = functools.partial(
+      steps.fisher, model, objective, {}, mesh=mesh, places=places
+    )
+    spread = jax.jit(lambda p, b, run=run: run(b, p, 8))(
+      jax.device_put(params, places), sharding.shard_batch(batch, mesh)
+    )
+    jax.tree.map(close, spread, expected)
+    assert all(
+      leaf.sharding.is_equivalent_to(place, leaf.ndim)
+      for leaf, place in zip(jax.tree.leaves(spread), jax.tree.leaves(places))
+    )
