@@ -230,6 +230,20 @@ def test_training_gives_the_same_bytes_in_another_process(trained):
   assert found == [trained[kind].sha256 for kind in KINDS]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_rare_characters_that_find_no_room_change_nothing(kind):
+  """The library draws among equally rare ones by the order of a hash map."""
+  rare = [chr(c) for c in (*range(0x0430, 0x0450), *range(0x10D0, 0x10F1))]
+  texts = ["the cat sat on the mat", *rare, *["the cat sat"] * 400]
+  size = dict(wordpiece=160, byte_bpe=320, unigram=350)[kind]
+  found = [_train(kind, texts, vocab_size=size) for _ in range(4)]
+  assert len({made.sha256 for made in found}) == 1
+  if kind == "wordpiece":  # the most frequent quarter, then by code point
+    single = {p for p in found[0].pieces if len(p) == 1}
+    most = [*"thecasonm", *rare]
+    assert single == set(most[: size // 4])
+
+
 def test_other_text_or_fields_give_another_identity(trained):
   base = trained["wordpiece"].sha256
   assert _train("wordpiece", [*TEXT, "vyx " * 99]).sha256 != base

@@ -49,14 +49,16 @@ class WordPiece(_training.Trained):
     made = library.Tokenizer(models.WordPiece(unk_token=self.specials["unk"]))
     split_words(made, self, lines)
     letters = self._letters(made.normalizer, lines)
+    alphabet = [c for c in letters if len(c) == 1]
     trainer = trainers.WordPieceTrainer(
       vocab_size=self.vocab_size,
       min_frequency=self.min_frequency,
       # The library numbers the letters inside words in the order of a hash
-      # map and breaks ties by number: numbered beforehand, all is fixed.
+      # map and breaks ties by number: numbered beforehand, all is fixed. It
+      # would also choose by that order which rare characters to add to these.
       special_tokens=[*dict.fromkeys(self.specials.values()), *letters],
-      limit_alphabet=len(letters),
-      initial_alphabet=[c for c in letters if len(c) == 1],
+      limit_alphabet=len(alphabet),
+      initial_alphabet=alphabet,
       show_progress=False,
     )
     made.train_from_iterator(lines, trainer, length=len(lines))
