@@ -62,6 +62,14 @@ def measured(checkpoint, args) -> dict[str, float]:
   }
 
 
+def told(arm: str, config, place, args) -> dict[str, float]:
+  """Trains in a folder; `measured`, and the metrics on held-out data."""
+  print(f"{arm}, seed {config['seed']} ...", file=sys.stderr, flush=True)
+  made = run.train(config, place, report=lambda line: None, export=False)
+  masked = {"masked_lm": made.metrics["loss/masked_lm"]}
+  return {**made.metrics, **measured(place, args), **masked}
+
+
 def main(argv=None) -> None:
   """Trains, measures and prints the table."""
   parser = argparse.ArgumentParser(
@@ -81,17 +89,8 @@ def main(argv=None) -> None:
   for arm, objective in ARMS.items():
     found[arm] = []
     for seed in range(args.seeds):
-      print(f"{arm}, seed {seed} ...", file=sys.stderr, flush=True)
-      place = folder / f"{arm[0]}{seed}"
-      trained = run.train(
-        config_of(objective, seed, args),
-        place,
-        report=lambda line: None,
-        export=False,
-      )
-      one = measured(place, args)
-      one["masked_lm"] = trained.metrics["loss/masked_lm"]
-      found[arm].append(one)
+      config = config_of(objective, seed, args)
+      found[arm].append(told(arm, config, folder / f"{arm[0]}{seed}", args))
   if args.json:
     pathlib.Path(args.json).write_text(json.dumps(found))
   print(

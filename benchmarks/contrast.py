@@ -12,14 +12,13 @@ it.
 import argparse
 import json
 import pathlib
-import sys
 import tempfile
 import time
 
 import jax
 
 from benchmarks import _machine, anisotropy, claims
-from jaxlm import errors, run
+from jaxlm import errors
 
 FLAT = 1e6  # a temperature at which all candidates are alike
 _MASKS = dict(kind="masking", rate=0.15, mask=0.8, random=0.1, keep=0.1)
@@ -78,18 +77,8 @@ def main(argv=None) -> None:
   for arm, config in arms(args).items():
     found[arm] = []
     for seed in range(args.seeds):
-      print(f"{arm}, seed {seed} ...", file=sys.stderr, flush=True)
-      place = folder / f"{len(found)}-{seed}"
-      trained = run.train(
-        config | dict(seed=seed),
-        place,
-        report=lambda line: None,
-        export=False,
-      )
-      one = anisotropy.measured(place, args)
-      one["masked_lm"] = trained.metrics["loss/masked_lm"]
-      one["positive_cosine"] = trained.metrics["positive_cosine"]
-      found[arm].append(one)
+      place, own = folder / f"{len(found)}-{seed}", config | dict(seed=seed)
+      found[arm].append(anisotropy.told(arm, own, place, args))
       if args.json:
         pathlib.Path(args.json).write_text(json.dumps(found))
   print(

@@ -16,10 +16,7 @@ from jaxlm.training import cost
 from jaxlm.types import Task
 
 _OF_KEYS = ("/mixer/key/", "/mixer/value/")
-_OF_SOURCE = (
-  "/cross/key/",
-  "/cross/value/",
-)  # a source token's, not a target's
+_OF_SOURCE = ("/cross/key/", "/cross/value/")  # not of a target's tokens
 _LABELS = ("predict_ids", "targets", "tags", "labels")
 
 

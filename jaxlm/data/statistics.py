@@ -1,7 +1,7 @@
 """What batches really hold: realised rates, packing, how words are spelled."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -165,21 +165,6 @@ def training_pairs(
   for step in range(steps):
     batch = task.batch_at(seed, step)
     yield batch, text_of(task, seed, step, batch)
-
-
-def rates(pairs: Iterable[tuple[Batch, Batch]], tokenizer, copies=1) -> Rates:
-  """Measures batches against the rows that they were made of.
-
-  Args:
-    pairs: batches as `Task.batch_at` gives them, and for each its `tokens`
-      and `segments` [batch, text length] before corruption.
-    tokenizer: of the data.
-    copies: rows of a batch that are made of one row.
-  """
-  sums: Counter = Counter()
-  for batch, text in pairs:
-    sums.update(Rates.counted(batch, text, tokenizer))
-  return Rates.shares(sums, copies)
 
 
 def fit(report: Mapping[str, Any]) -> list[str]:

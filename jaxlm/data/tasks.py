@@ -118,6 +118,10 @@ def make(
   if not evaluation:  # what does not fit shows now
     rows_of(0, 0, batch_size, rows)
 
+  seed_of = (
+    (lambda seed: EVALUATION_SEED) if evaluation else (lambda seed: seed)
+  )
+
   def drawn(seed, step):  # (indices, epochs, copy) of the global batch
     if not evaluation:
       return order.copies_of_step(
@@ -130,12 +134,11 @@ def make(
   def batch_at(seed, step, shard=(0, 1)):
     part = order.shard_slice(batch_size, shard)
     numbers = (found[part] for found in drawn(seed, step))
-    return reader.read(EVALUATION_SEED if evaluation else seed, *numbers)
+    return reader.read(seed_of(seed), *numbers)
 
   def text_at(seed, step):
     indices, epochs, _ = drawn(seed, step)
-    own = EVALUATION_SEED if evaluation else seed
-    return reader.text(own, indices, epochs)
+    return reader.text(seed_of(seed), indices, epochs)
 
   return Task(
     name=name,

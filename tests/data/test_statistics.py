@@ -1,5 +1,7 @@
 """Realised rates against what was asked for, and by hand."""
 
+import collections
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,17 @@ from tests.data import fakes
 from tests.data.test_corruption import LENGTH, corrupt, rows_of
 
 
+def rates_of(pairs, tokenizer, copies=1):
+  """Rates of batches beside the text that they were made of."""
+  sums = collections.Counter()
+  for batch, text in pairs:
+    sums.update(statistics.Rates.counted(batch, text, tokenizer))
+  return statistics.Rates.shares(sums, copies)
+
+
 def measured(spec, rows, **more):
   out = corrupt(spec, rows)
-  return out, statistics.rates([(out, rows)], fakes.NumberTokenizer(), **more)
+  return out, rates_of([(out, rows)], fakes.NumberTokenizer(), **more)
 
 
 def test_rates_of_masking_are_those_asked_for():
@@ -44,7 +54,7 @@ def test_what_a_decoder_is_to_say_is_hidden_from_the_encoder():
     weights=np.ones((1, 5)),
   )
   rows = dict(tokens=text, segments=np.ones_like(text))
-  found = statistics.rates([(batch, rows)], fakes.NumberTokenizer())
+  found = rates_of([(batch, rows)], fakes.NumberTokenizer())
   assert found.corrupted == pytest.approx(3 / 6)
   assert found.predictions == 5 and found.packing == pytest.approx(5 / 6)
 
@@ -80,7 +90,7 @@ def test_training_batches_come_with_their_rows(tmp_path):
     assert np.array_equal(batch["segments"], rows["segments"])
     shown = batch["inputs"] != 4
     assert np.array_equal(batch["inputs"][shown], rows["tokens"][shown])
-  found = statistics.rates(pairs, tokenizer, copies=2)
+  found = rates_of(pairs, tokenizer, copies=2)
   assert (found.sequences, found.rows) == (16, 32)
   assert found.corrupted == found.masked == found.predicted
   assert 2 * found.predicted == pytest.approx(round(0.3 * 22) / 22)

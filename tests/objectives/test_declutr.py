@@ -156,18 +156,6 @@ def test_positions_are_those_of_a_span():
       recipe.check_length(spec, task._replace(longest=longest))
 
 
-@pytest.mark.parametrize(
-  "fields, words",
-  [
-    (dict(temperature=0.0), "temperature is 0.0"),
-    (dict(masked_lm=-0.1), "masked_lm is -0.1"),
-  ],
-)
-def test_wrong_settings_are_told(fields, words):
-  with pytest.raises(errors.UserError, match=words):
-    objectives.build(dict(kind="declutr", **fields))
-
-
 def test_without_a_masked_lm_nothing_is_to_be_predicted():
   part = objectives.build(dict(kind="declutr", masked_lm=0.0))
   assert part.features == ("cls_positions", "view_weights")

@@ -188,6 +188,7 @@ def test_a_row_of_zeros_has_a_gradient():
 _one = np.ones((2, 1), np.float32)
 
 
+@pytest.mark.parametrize("kind", ["clear", "declutr", "simcse"])
 @pytest.mark.parametrize(
   "fields, words",
   [
@@ -195,9 +196,9 @@ _one = np.ones((2, 1), np.float32)
     (dict(masked_lm=-0.1), "masked_lm is -0.1"),
   ],
 )
-def test_wrong_settings_are_told(fields, words):
+def test_wrong_settings_of_any_contrast_are_told(kind, fields, words):
   with pytest.raises(errors.UserError, match=words):
-    objectives.build(dict(kind="simcse", **fields))
+    objectives.build(dict(kind=kind, **fields))
 
 
 def test_clear_is_nt_xent_beside_masked_lm():
