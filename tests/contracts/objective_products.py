@@ -131,10 +131,7 @@ def parts(objective: str, model: str, rows=None):
   if "directions" in objectives.fields(objective):
     spec["directions"] = ways
   made = MODELS[model](heads)
-  if objective == "attention_distillation":
-    made = imitating(made)
-  if objective == "e2s2" and model == "encoder_decoder":
-    made["encoder_heads"] = dict(corruption=dict(kind="tag", classes=3))
+  made = CHANGED.get(objective, lambda spec: spec)(made)
   return _checked(objectives.build(spec), assembly.build(made), rows or PACKED)
 
 
@@ -280,6 +277,17 @@ def imitating(spec):
     for name, layer in spec["layers"].items()
   }
   return made
+
+
+def corrupted(spec):
+  """The spec with a head that reads the encoder, where there is one."""
+  if spec["kind"] != "encoder_decoder":  # others are refused as they are
+    return spec
+  return spec | dict(encoder_heads=dict(corruption=dict(kind="tag", classes=3)))
+
+
+# objective -> what it changes of a model.
+CHANGED = {"attention_distillation": imitating, "e2s2": corrupted}
 
 
 def _linear(mixer):
